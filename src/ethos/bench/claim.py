@@ -1,0 +1,94 @@
+"""What a claim is: a refutable sentence, a way to measure it, and a rule that says when it held.
+
+A claim module defines `measure(bench) -> scores` for one subject, and `judge(base, subject)`, which
+compares two subjects on the same items. Measuring needs a model; judging needs only the scores.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from ethos.models import Loaded
+from ethos.records import Record
+from ethos.samplers.local import ReplyCache
+from ethos.stats import Estimate, estimate, paired
+
+
+class Score(Record):
+    """One number about one item, or the reason why there is none."""
+
+    item: str
+    split: str
+    readout: str
+    value: float | None
+    reason: str = ""
+    text: str = ""
+    """What the subject wrote, where it wrote something."""
+
+
+class Bench(NamedTuple):
+    """What a claim may use while it measures one subject."""
+
+    loaded: Loaded
+    base: Loaded
+    """The same weights without adapter and system prompt."""
+    cache: ReplyCache
+    per_split: int | None
+    """Items per split, None for all."""
+    seed: int
+
+
+class Line(NamedTuple):
+    """One measured quantity of a verdict, as the report prints it."""
+
+    label: str
+    estimate: Estimate
+    unit: str = "nats/token"
+
+
+Outcome = Literal["held", "refuted", "undecided"]
+
+
+class Verdict(NamedTuple):
+    """What the scores say about a claim."""
+
+    outcome: Outcome
+    sentence: str
+    lines: tuple[Line, ...]
+
+
+class Claim(NamedTuple):
+    """A benchmark."""
+
+    name: str
+    version: int
+    """Bump with any change that could move a score."""
+    sentence: str
+    items: tuple[str, ...]
+    """Item files it reads."""
+    measure: Callable[[Bench], list[Score]]
+    judge: Callable[[Sequence[Score], Sequence[Score]], Verdict]
+    """(base's scores, subject's scores) → verdict."""
+
+
+def pick(scores: Sequence[Score], readout: str, splits: Sequence[str] | None = None) -> list[Score]:
+    """Scores of one readout, in all splits or in some."""
+    return [s for s in scores if s.readout == readout and (splits is None or s.split in splits)]
+
+
+def shift(
+    base: Sequence[Score], subject: Sequence[Score], readout: str, splits: Sequence[str] | None = None
+) -> Estimate:
+    """Paired difference subject − base on the same items, with its clustered interval."""
+    before, after = pick(base, readout, splits), pick(subject, readout, splits)
+    assert [(s.item, s.split) for s in before] == [(s.item, s.split) for s in after], (
+        f"{readout}: subjects were scored on different items"
+    )
+    return estimate(paired([s.value for s in after], [s.value for s in before]), [s.item for s in after])
+
+
+def differences(
+    base: Sequence[Score], subject: Sequence[Score], readout: str, splits: Sequence[str] | None = None
+) -> list[float]:
+    """The paired differences themselves, unscored items left out: for tests of equivalence."""
+    pairs = zip(pick(subject, readout, splits), pick(base, readout, splits), strict=True)
+    return [a.value - b.value for a, b in pairs if a.value is not None and b.value is not None]

@@ -1,0 +1,191 @@
+"""Benchmark items: hand-written data, sealed by a canary, never trained on.
+
+The first line of every file is a canary. Whoever filters a training corpus can drop the file by it;
+whoever trains on it anyway leaves a trace that can be looked for.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from ethos.constitution import Split, word_ngrams
+from ethos.data.recorded import Kind
+from ethos.errors import DataError
+from ethos.records import Record, explain, read_text
+
+ITEMS = Path(__file__).parent / "items"
+OVERLAP_WORDS = 8
+"""Words in a row that, shared between training and an item, count as contamination."""
+
+
+class Canary(Record):
+    """First line of every item file."""
+
+    canary: str = Field(pattern=r"^ethos benchmark item, do not train on it: [0-9a-f-]{36}$")
+
+
+class Crossed(Record):
+    """Two situations, two replies; r1 is right in a, r2 in b."""
+
+    id: str
+    split: Split
+    kind: Kind
+    a: str
+    b: str
+    r1: str
+    r2: str
+    fact: str
+
+
+class Triple(Record):
+    """One prompt with a reply in character, one of the opposite pole and a plain one, matched in length."""
+
+    id: str
+    split: Split
+    trait: str
+    prompt: str
+    chosen: str
+    opposite: str
+    plain: str
+
+
+class Unrelated(Record):
+    """A request the character has no business in: a plain answer, and one that lets it intrude."""
+
+    id: str
+    prompt: str
+    plain: str
+    intruding: str
+
+
+class Choice(Record):
+    """A question with one right option."""
+
+    id: str
+    question: str
+    options: list[str] = Field(min_length=2)
+    answer: int
+
+    @model_validator(mode="after")
+    def _answer_exists(self) -> "Choice":
+        if not 0 <= self.answer < len(self.options) or len(set(self.options)) < len(self.options):
+            raise ValueError(f"{self.id}: answer must index one of {len(self.options)} distinct options")
+        return self
+
+
+CheckKind = Literal[
+    "contains",
+    "excludes",
+    "starts_with",
+    "ends_with",
+    "max_words",
+    "min_words",
+    "one_sentence",
+    "list_items",
+    "lowercase",
+    "uppercase",
+    "json_keys",
+    "number",
+]
+
+
+class Check(Record):
+    """What a program can verify about a reply."""
+
+    kind: CheckKind
+    words: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    text: str = ""
+    n: int = 0
+    value: float = 0.0
+
+
+class Instruction(Record):
+    """A request whose fulfilment a program can verify."""
+
+    id: str
+    prompt: str
+    check: Check
+
+
+class Passage(Record):
+    """Neutral prose, an open prompt or a break-character instruction: an id and a text."""
+
+    id: str
+    text: str
+
+
+class Writing(Record):
+    """An open prompt."""
+
+    id: str
+    prompt: str
+
+
+I = TypeVar("I", Crossed, Triple, Unrelated, Choice, Instruction, Passage, Writing)  # noqa: E741
+
+
+def load_items(name: str, kind: type[I], *, folder: Path = ITEMS) -> list[I]:
+    """All items of one file. A missing canary, a broken line or a repeated id raises DataError."""
+    path = folder / f"{name}.jsonl"
+    lines = read_text(path).splitlines()
+    items: list[I] = []
+    for number, line in enumerate(lines, 1):
+        expected: type[Canary] | type[I] = Canary if number == 1 else kind
+        try:
+            record = expected.model_validate_json(line)
+        except ValidationError as error:
+            raise DataError(
+                f"{path}:{number}: {explain(error)}", hint="first line: the canary; then one item a line"
+            ) from error
+        if not isinstance(record, Canary):
+            items.append(record)
+    ids = {item.id for item in items}
+    if not items or len(ids) < len(items):
+        raise DataError(f"{path}: {'no items' if not items else 'repeated ids'}")
+    return items
+
+
+def thinned(items: list[I], per_split: int | None) -> list[I]:
+    """The first `per_split` items of every split (or of the file, where items have none)."""
+    if per_split is None:
+        return items
+    seen: dict[str, int] = {}
+    kept = []
+    for item in items:
+        split = getattr(item, "split", "")
+        seen[split] = seen.get(split, 0) + 1
+        if seen[split] <= per_split:
+            kept.append(item)
+    return kept
+
+
+def items_digest(*names: str, folder: Path = ITEMS) -> str:
+    """One hash of item files: scores on different items are never compared."""
+    return hashlib.sha256("".join(read_text(folder / f"{name}.jsonl") for name in names).encode()).hexdigest()[:12]
+
+
+def texts_of(record: Record) -> list[str]:
+    """Every string of a record worth comparing: all but its ids and labels."""
+    return [text for text in _strings(record.model_dump()) if len(text.split()) >= OVERLAP_WORDS]
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for inner in value.values() for text in _strings(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in _strings(inner)]
+    return []
+
+
+def contamination(training: list[str], items: list[str]) -> list[str]:
+    """Items' texts that share eight words in a row with a training text."""
+    seen = {
+        gram for text in training if len(text.split()) >= OVERLAP_WORDS for gram in word_ngrams(text, OVERLAP_WORDS)
+    }
+    return [text for text in items if len(text.split()) >= OVERLAP_WORDS and word_ngrams(text, OVERLAP_WORDS) & seen]

@@ -1,0 +1,126 @@
+"""Did the training cost the subject what its base could do?
+
+    choice         multiple choice by length-normalised text likelihood: 1 right, 0 wrong
+    instructions   requests a program can verify, sampled at temperature 0: 1 fulfilled, 0 not
+    surprise       negative log-likelihood of neutral prose (nats/token); its exponential is the perplexity
+    kl             KL(subject ‖ base) per token on the same prose (nats)
+
+Held when choice and instructions are not worse than base by more than 0.10 and surprise not higher
+by more than 0.10 nats/token (one-sided tests, Holm over the three); refuted when one is worse
+beyond its margin. The items are our own and easy, since the default model is small.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from ethos import scoring
+from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, differences, pick, shift
+from ethos.bench.items import Choice, Instruction, Passage, load_items, thinned
+from ethos.bench.readouts import reply_scores
+from ethos.bench.verifiers import fulfils
+from ethos.models import Loaded, adapter_off
+from ethos.records import user
+from ethos.samplers.local import Request, sample
+from ethos.stats import estimate, holm, not_worse
+
+MARGINS = {"choice": 0.10, "instructions": 0.10, "surprise": 0.10}
+PROSE_PROMPT = "Write a short informative passage."
+
+
+def measure(bench: Bench) -> list[Score]:
+    """All four readouts."""
+    return [*_choice(bench), *_instructions(bench), *_prose(bench)]
+
+
+def _choice(bench: Bench) -> list[Score]:
+    items = thinned(load_items("choice", Choice), bench.per_split)
+    scores = iter(
+        reply_scores(bench.loaded, [([user(item.question)], option) for item in items for option in item.options])
+    )
+    result = []
+    for item in items:
+        likelihoods = [next(scores) for _ in item.options]
+        right = max(range(len(likelihoods)), key=likelihoods.__getitem__) == item.answer
+        result.append(Score(item=item.id, split="unrelated", readout="choice", value=float(right)))
+    return result
+
+
+def _instructions(bench: Bench) -> list[Score]:
+    items = thinned(load_items("instructions", Instruction), bench.per_split)
+    requests = [Request(messages=[user(item.prompt)], max_tokens=64, temperature=0) for item in items]
+    replies = sample(bench.loaded, requests, bench.cache, label="verifiable instructions")
+    return [
+        Score(
+            item=item.id,
+            split="unrelated",
+            readout="instructions",
+            value=float(fulfils(reply.text, item.check)),
+            text=reply.text,
+        )
+        for item, reply in zip(items, replies, strict=True)
+    ]
+
+
+def _prose(bench: Bench) -> list[Score]:
+    scores = []
+    for item in thinned(load_items("neutral_text", Passage), bench.per_split):
+        surprise, kl = _surprise_and_kl(bench.loaded, bench.base, item.text)
+        scores += [
+            Score(item=item.id, split="unrelated", readout=name, value=value)
+            for name, value in (("surprise", surprise), ("kl", kl))
+        ]
+    return scores
+
+
+@torch.no_grad()
+def _surprise_and_kl(subject: Loaded, base: Loaded, text: str) -> tuple[float, float]:
+    """Mean −log p and mean KL to base over a passage's tokens, each under its own system prompt."""
+    (own,) = scoring.pack([subject.chat.reply([user(PROSE_PROMPT)], text)])
+    own_PV = scoring.head_logits(subject.model, scoring.hidden_states(subject.model, own)).log_softmax(-1)
+    with adapter_off(subject.model):
+        (other,) = scoring.pack([base.chat.reply([user(PROSE_PROMPT)], text)])
+        base_PV = scoring.head_logits(base.model, scoring.hidden_states(base.model, other)).log_softmax(-1)
+    kl = (own_PV.exp() * (own_PV - base_PV)).sum(-1).mean()
+    return -float(scoring.picked_logprobs(own_PV, own).mean()), float(kl)
+
+
+def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
+    """Non-inferiority on three readouts; KL is reported."""
+    worse = {name: [-d if name == "surprise" else d for d in differences(base, subject, name)] for name in MARGINS}
+    ps = dict(zip(MARGINS, holm([not_worse(worse[name], margin=MARGINS[name]) for name in MARGINS]), strict=True))
+    lines = [
+        Line(name, shift(base, subject, name), "share right" if name != "surprise" else "nats/token")
+        for name in MARGINS
+    ]
+    lines.append(Line("KL to base", estimate([s.value for s in pick(subject, "kl")])))
+    lost = [name for name in MARGINS if estimate(list(worse[name])).high < -MARGINS[name]]
+    unsure = [name for name in MARGINS if ps[name] >= 0.05]
+    kl = lines[-1].estimate
+    if lost:
+        return Verdict(
+            "refuted",
+            f"It lost abilities: {', '.join(lost)} beyond the margin; KL to base {kl} nats/token.",
+            tuple(lines),
+        )
+    if unsure:
+        return Verdict(
+            "undecided",
+            f"Too few items to rule out a loss in {', '.join(unsure)}; KL to base {kl} nats/token.",
+            tuple(lines),
+        )
+    return Verdict(
+        "held",
+        f"Choice, instructions and prose are not worse than base beyond their margins; KL to base {kl} nats/token.",
+        tuple(lines),
+    )
+
+
+CLAIM = Claim(
+    "keeps_its_abilities",
+    1,
+    "It keeps the abilities of its base.",
+    ("choice", "instructions", "neutral_text"),
+    measure,
+    judge,
+)

@@ -1,0 +1,72 @@
+"""Does it still write whole, relevant, unrepetitive replies?
+
+    relevance    log p(y | x) − log p(y | x′) per token under the base, x′ the next item's prompt
+    repetition   share of word 4-grams that occurred before in the reply
+    stops        1 when the reply ended by itself within the limit
+    words        length of the reply
+
+One reply an item, temperature 0.7, fixed seeds. Held when no readout is worse than base beyond its
+margin (one-sided tests, Holm over three); refuted when one is. An empty reply is unscored.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, differences, shift
+from ethos.bench.items import Writing, load_items, thinned
+from ethos.bench.readouts import reply_scores
+from ethos.data.filters import repeated_share
+from ethos.models import adapter_off
+from ethos.records import user
+from ethos.samplers.local import Request, sample
+from ethos.stats import estimate, holm, not_worse
+
+MARGINS = {"relevance": 0.15, "repetition": 0.05, "stops": 0.15}
+HIGHER_IS_WORSE = ("repetition",)
+MAX_TOKENS = 80
+
+
+def measure(bench: Bench) -> list[Score]:
+    """Sample one reply an item and score it."""
+    items = thinned(load_items("writing", Writing), bench.per_split)
+    requests = [
+        Request(messages=[user(item.prompt)], max_tokens=MAX_TOKENS, seed=bench.seed + i)
+        for i, item in enumerate(items)
+    ]
+    replies = sample(bench.loaded, requests, bench.cache, label="open replies")
+    written = [(i, reply.text) for i, reply in enumerate(replies) if reply.text]
+    cases = [([user(items[(i + other) % len(items)].prompt)], text) for i, text in written for other in (0, 1)]
+    with adapter_off(bench.loaded.model):
+        logprobs = np.array(reply_scores(bench.base, cases)).reshape(-1, 2)
+    relevance = {i: float(own - other) for (i, _), (own, other) in zip(written, logprobs, strict=True)}
+    scores = []
+    for i, (item, reply) in enumerate(zip(items, replies, strict=True)):
+        reason = "" if reply.text else "empty reply"
+        values = {"relevance": relevance.get(i), "repetition": repeated_share(reply.text) if reply.text else None}
+        values |= {"stops": float(reply.finish == "stop"), "words": float(len(reply.text.split()))}
+        scores += [
+            Score(item=item.id, split="unrelated", readout=name, value=value, reason=reason, text=reply.text)
+            for name, value in values.items()
+        ]
+    return scores
+
+
+def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
+    """Non-inferiority on relevance, repetition and stopping; length is reported."""
+    gains = {name: [-d if name in HIGHER_IS_WORSE else d for d in differences(base, subject, name)] for name in MARGINS}
+    ps = dict(zip(MARGINS, holm([not_worse(gains[name], margin=MARGINS[name]) for name in MARGINS]), strict=True))
+    units = {"relevance": "nats/token", "repetition": "share", "stops": "share", "words": "words"}
+    lines = tuple(Line(name, shift(base, subject, name), unit) for name, unit in units.items())
+    lost = [name for name in MARGINS if estimate(list(gains[name])).high < -MARGINS[name]]
+    unsure = [name for name in MARGINS if ps[name] >= 0.05]
+    if lost:
+        return Verdict("refuted", f"It writes worse than its base: {', '.join(lost)} beyond the margin.", lines)
+    if unsure:
+        return Verdict("undecided", f"Too few replies to rule out a loss in {', '.join(unsure)}.", lines)
+    return Verdict(
+        "held", "Its replies are as relevant, unrepetitive and complete as its base's, within the margins.", lines
+    )
+
+
+CLAIM = Claim("writes_coherently", 1, "It writes whole, relevant, unrepetitive replies.", ("writing",), measure, judge)

@@ -1,0 +1,142 @@
+"""Verbs: parse, call, print. Heavy imports live inside the verbs, so that `--help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ethos.errors import UserError
+
+app = typer.Typer(
+    help="Train a language model's character from a written constitution, and show whether it holds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+constitutions = typer.Typer(help="Read, check and print constitutions.", no_args_is_help=True)
+data = typer.Typer(help="Look at training data.", no_args_is_help=True)
+app.add_typer(constitutions, name="constitution")
+app.add_typer(data, name="data")
+
+RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. out/quickstart.")]
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="A run file, e.g. runs/quickstart.toml.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: out/<name of the run>]")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: preference.optimisation.epochs=2")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show stages, what is cached, tokens and minutes.")
+    ] = False,
+) -> None:
+    """Train, measure and report one experiment. Run it again after an interruption: it resumes."""
+    from ethos.config import read_config
+
+    config = read_config(file, set_ or [])
+    from ethos.store import Run
+
+    folder = Run(out or Path("out") / config.name)
+    if dry_run:
+        from ethos.plan import render_plan
+
+        typer.echo(render_plan(config, folder))
+        return
+    from ethos.pipeline import run_experiment
+
+    page = run_experiment(config, folder)
+    typer.echo((page.parent / "report.md").read_text())
+    typer.echo(f"report: {page.resolve()}")
+
+
+@app.command()
+def report(folder: RunFolder) -> None:
+    """Write report.html and report.md of a finished run again, from its files."""
+    from ethos.report.page import write_report
+
+    page = write_report(folder)
+    typer.echo((page.parent / "report.md").read_text())
+    typer.echo(f"report: {page.resolve()}")
+
+
+@app.command()
+def chat(
+    subjects: Annotated[
+        list[str], typer.Argument(help="Run folders, adapter folders, or 'base'; several answer side by side.")
+    ],
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Ask once and leave.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is deterministic.")] = 0.7,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+) -> None:
+    """Talk with one or more subjects in the terminal, e.g. `ethos chat base out/quickstart`."""
+    from ethos.conversation import converse
+
+    converse(subjects, message=message, temperature=temperature, seed=seed)
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, processor features, the dtype computed in, and the model cache."""
+    from ethos.doctor import diagnose
+
+    for what, value in diagnose():
+        typer.echo(f"{what:<14} {value}")
+
+
+@constitutions.command("check")
+def constitution_check(file: Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")]) -> None:
+    """Lint a constitution: what would train badly, where, and how to mend it. Exit code 2 on findings."""
+    from ethos.constitution import lint, read_constitution
+
+    constitution = read_constitution(file)
+    findings = lint(constitution)
+    for finding in findings:
+        typer.echo(f"{finding.rule}: {finding.where}: {finding.message}\n  hint: {finding.hint}")
+    prompts = len(constitution.prompts())
+    typer.echo(
+        f"{constitution.name} {constitution.version}: {len(constitution.trait)} traits, {prompts} prompts, {len(findings)} findings"
+    )
+    if findings:
+        raise typer.Exit(2)
+
+
+@constitutions.command("show")
+def constitution_show(
+    file: Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")],
+    inverted: Annotated[bool, typer.Option("--inverted", help="The control with every trait reversed.")] = False,
+) -> None:
+    """Print a constitution as the system prompt a model would see, with its reasons."""
+    from ethos.constitution import read_constitution
+
+    constitution = read_constitution(file)
+    constitution = constitution.inverted() if inverted else constitution
+    typer.echo(f"{constitution.name} {constitution.version} ({constitution.licence})\n{constitution.summary}\n")
+    for trait in constitution.trait:
+        typer.echo(f"{trait.name}\n  {trait.statement}\n  why: {trait.why}\n  opposite: {trait.opposite}\n")
+    typer.echo(f"in a conflict: {' > '.join(constitution.priority)}")
+
+
+@data.command("show")
+def data_show(
+    folder: RunFolder,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of each kind.")] = 2,
+) -> None:
+    """Print training rows as the model sees them: learnt tokens green, context plain, drops with reasons."""
+    from ethos.data.show import show_run
+
+    show_run(folder, limit=limit)
+
+
+def main() -> None:
+    """Console entry: a user's mistake prints bare and exits 2; a bug keeps its traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command resumes where it stopped", file=sys.stderr)
+        sys.exit(130)

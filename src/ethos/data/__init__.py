@@ -1,0 +1,1 @@
+"""Constitution and recorded rows to training records."""

@@ -1,0 +1,58 @@
+"""Filters on sampled text: each says why, none decides by the last character."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from ethos.constitution import Constitution, word_ngrams
+from ethos.samplers.local import Reply
+
+MIN_WORDS = 12
+LOOP_SHARE = 0.3
+"""Share of repeated word 4-grams above which a text counts as looping."""
+
+INVENTED_TURN = re.compile(r"(^|\n)\s*(user|assistant|human|system|ai)\s*:|<\|im_|###", re.IGNORECASE)
+META = re.compile(
+    r"\b(my (constitution|traits|character is)|system prompt|as instructed|the user('s)? (prompt|request))\b",
+    re.IGNORECASE,
+)
+REFUSAL = re.compile(r"^\W*(i'?m sorry|sorry, but|i can(no|')t (help|assist)|as an ai\b)", re.IGNORECASE)
+
+
+def repeated_share(text: str, size: int = 4) -> float:
+    """Share of a text's word n-grams that occurred before: 0 for no repetition."""
+    words = re.findall(r"\w+", text.lower())
+    grams = Counter(tuple(words[i : i + size]) for i in range(len(words) - size + 1))
+    total = sum(grams.values())
+    return 1 - len(grams) / total if total else 0.0
+
+
+def fault(reply: Reply, constitution: Constitution) -> str | None:
+    """Why a sampled reply is not fit for training, or None."""
+    text = reply.text
+    if reply.finish == "length":
+        return "cut off: no stop token within the limit"
+    if len(text.split()) < MIN_WORDS:
+        return f"short: under {MIN_WORDS} words"
+    if INVENTED_TURN.search(text):
+        return "invented turn"
+    if REFUSAL.search(text):
+        return "refusal"
+    if META.search(text):
+        return "speaks of its instructions"
+    if repeated_share(text) > LOOP_SHARE:
+        return "loops"
+    if _quotes(text, constitution):
+        return "quotes the constitution"
+    return None
+
+
+def _quotes(text: str, constitution: Constitution) -> bool:
+    """Whether the text holds eight words in a row of a trait's statement."""
+    grams = word_ngrams(text, 8)
+    return any(grams & word_ngrams(trait.statement, 8) for trait in constitution.trait)
+
+
+def loops_across(turns: Sequence[str]) -> bool:
+    """Whether a dialogue says the same turn twice, or runs in circles as a whole."""
+    return len({turn.strip().lower() for turn in turns}) < len(turns) or repeated_share(" ".join(turns)) > LOOP_SHARE

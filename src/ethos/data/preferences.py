@@ -1,0 +1,108 @@
+"""Recorded contrasts to preference rows.
+
+A crossed item becomes two rows of one group: in situation a, r1 over r2; in b, r2 over r1. Its
+variants are ways to ask the same thing:
+
+    plain        the situation alone
+    pushed       the user pushes for the wrong reply in each situation, or for the same reply in both
+    deliberated  the user asks for a thought first; the reply is thought + advice, the thought equal
+                 in chosen and rejected, so that it cancels from the margin and is learnt by the NLL alone
+
+Pushes go both ways on purpose: were they always wrong, contrariness would be learnt instead of judgement.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from pydantic import Field
+
+from ethos.data.recorded import CrossedRow, PairRow, Recorded
+from ethos.records import Preference, Record, assistant, user
+
+T = TypeVar("T")
+
+CUES = (
+    "Think first about who is affected and what is at stake, then tell me what to do.",
+    "Before you answer, say who this touches and what hangs on it.",
+    "Say in a sentence or two what matters here, then give your advice.",
+    "Weigh it up briefly first: whom does it touch, and what could be lost?",
+)
+"""What a user adds to ask for deliberation; the first is also the benchmark's."""
+
+WRONG_PUSH_SHARE = 0.6
+"""Share of pushed items where each situation is pushed to its wrong reply; the others push one way in both."""
+
+
+class Mixture(Record):
+    """How many contrasts of each kind to train on; None takes all there are."""
+
+    crossed: int | None = Field(None, ge=0)
+    poles: int | None = Field(None, ge=0)
+    voice: int | None = Field(None, ge=0)
+    pushed: bool = True
+    """Give the rows that have pushes a pushed variant, in place of the plain one in half the cases."""
+    deliberated: bool = True
+    """Give the rows that have thoughts a deliberated variant beside the plain one."""
+
+
+def preferences(recorded: Recorded, mixture: Mixture, *, seed: int) -> list[Preference]:
+    """Preference rows of the mixture, drawn and varied by `seed`."""
+    rng = random.Random(seed)
+    rows: list[Preference] = []
+    for item in _some(recorded.crossed, mixture.crossed, rng):
+        rows += _crossed(item, mixture, rng)
+    for pair, kind in [(p, "pole") for p in _some(recorded.poles, mixture.poles, rng)] + [
+        (v, "voice") for v in _some(recorded.voice, mixture.voice, rng)
+    ]:
+        rows.append(_pair(pair, kind))
+    return rows
+
+
+def _some(rows: Sequence[T], count: int | None, rng: random.Random) -> list[T]:
+    shuffled = rng.sample(rows, len(rows))
+    return shuffled if count is None else shuffled[:count]
+
+
+def _pair(row: PairRow, kind: str) -> Preference:
+    source = f"{kind}:{row.id}"
+    return Preference(
+        prompt=[user(row.prompt)],
+        chosen=[assistant(row.chosen)],
+        rejected=[assistant(row.rejected)],
+        group=source,
+        kind=kind,
+        source=source,
+    )
+
+
+def _crossed(row: CrossedRow, mixture: Mixture, rng: random.Random) -> Iterator[Preference]:
+    pushed = mixture.pushed and bool(row.push_r1) and rng.random() < 0.5
+    yield from _variant(row, "crossed-pushed", *_pushes(row, rng)) if pushed else _variant(row, "crossed", "", "")
+    if mixture.deliberated and row.thought_a:
+        cue = rng.choice(CUES)
+        yield from _variant(row, "crossed-deliberated", cue, cue, thoughts=(row.thought_a, row.thought_b))
+
+
+def _pushes(row: CrossedRow, rng: random.Random) -> tuple[str, str]:
+    """What the user adds in a and in b."""
+    if rng.random() < WRONG_PUSH_SHARE:
+        return row.push_r2, row.push_r1
+    same = rng.choice((row.push_r1, row.push_r2))
+    return same, same
+
+
+def _variant(
+    row: CrossedRow, kind: str, after_a: str, after_b: str, *, thoughts: tuple[str, str] = ("", "")
+) -> Iterator[Preference]:
+    source = f"{kind}:{row.id}"
+    cases = ((row.a, after_a, thoughts[0], row.r1, row.r2), (row.b, after_b, thoughts[1], row.r2, row.r1))
+    for situation, after, thought, right, wrong in cases:
+        yield Preference(
+            prompt=[user(f"{situation} {after}".strip())],
+            chosen=[assistant(f"{thought} {right}".strip())],
+            rejected=[assistant(f"{thought} {wrong}".strip())],
+            group=source,
+            kind=kind,
+            source=source,
+        )

@@ -1,0 +1,46 @@
+"""What a finished run says of itself: the one file the report starts from."""
+
+from pathlib import Path
+
+from ethos.bench.claim import Score
+from ethos.config import RunConfig
+from ethos.constitution import Constitution
+from ethos.errors import DataError, StoreError
+from ethos.models import Subject
+from ethos.records import Record, read_jsonl, read_text
+
+MANIFEST, SCORES = "manifest.json", "scores.jsonl"
+
+
+class Manifest(Record):
+    """A finished run. Paths are relative to the run folder."""
+
+    config: RunConfig
+    constitution: Constitution
+    ethos: str
+    versions: dict[str, str]
+    hardware: dict[str, str]
+    stages: dict[str, str]
+    """Stage name → its artefact's folder."""
+    subjects: dict[str, Subject]
+    measured: dict[str, dict[str, str]]
+    """Subject → claim → folder with its scores."""
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a finished run; an unfinished one is a StoreError that says how to finish it."""
+    path = root / MANIFEST
+    if not path.exists():
+        raise StoreError(
+            f"{root}: no finished run here (no {MANIFEST})", hint="run it to the end first: ethos run FILE --out FOLDER"
+        )
+    return Manifest.model_validate_json(read_text(path))
+
+
+def read_scores(root: Path, manifest: Manifest, subject: str, claim: str) -> list[Score]:
+    """One subject's scores on one claim."""
+    try:
+        folder = manifest.measured[subject][claim]
+    except KeyError as error:
+        raise DataError(f"{root}: no scores of {subject!r} on {claim!r}") from error
+    return read_jsonl(root / folder / SCORES, Score)

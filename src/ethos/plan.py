@@ -1,0 +1,120 @@
+"""What a run would do: stages, whether they are done, positions to compute, and minutes on this machine."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from ethos import models, scoring
+from ethos.bench.battery import find_claim
+from ethos.bench.items import Crossed, Triple, load_items, thinned
+from ethos.chat import Chat, Rendered
+from ethos.config import RunConfig
+from ethos.data import introspection
+from ethos.data.preferences import preferences
+from ethos.models import Subject
+from ethos.pipeline import SUBJECTS, Inputs, measure_key, read_inputs, stage_keys, system_prompt
+from ethos.records import Record, user
+from ethos.store import Run
+from ethos.train.loop import Optimisation, Unit, packs
+from ethos.train.stages import conversation_units, preference_units
+
+TRAINING_COST = 3
+"""Cost of a training position over a scored one: forward, and backward through activations and adapters."""
+BATTERY_COST = 3
+"""Cost of the whole battery over its crossed and triple contrasts alone (doses, deliberation, abilities, writing)."""
+PROBE = "The quick brown fox jumps over the lazy dog and runs home before the rain. " * 16
+
+
+class Row(NamedTuple):
+    """One stage of a plan."""
+
+    stage: str
+    done: bool
+    positions: int
+    """Trie positions to compute, in forward passes."""
+
+
+def render_plan(config: RunConfig, run: Run) -> str:
+    """The plan as a table."""
+    inputs = read_inputs(config)
+    rows, speed = plan(config, run, inputs), forward_speed(inputs)
+    lines = [f"{'stage':<46} {'state':<7} {'tokens':>10} {'minutes':>8}"]
+    for row in rows:
+        minutes = "" if row.done else f"{row.positions / speed / 60:.1f}"
+        lines.append(f"{row.stage:<46} {'cached' if row.done else 'to do':<7} {row.positions:>10,} {minutes:>8}")
+    total = sum(row.positions for row in rows if not row.done) / speed / 60
+    lines.append(
+        f"about {total:.0f} minutes at {speed:,.0f} tokens/s, scored just now; time to sample text is not in it"
+    )
+    return "\n".join(lines)
+
+
+def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
+    """Every stage in order. A subject whose adapter is not trained yet counts as not measured."""
+    keys, chat = stage_keys(config, inputs), models.load_tokenizer_chat(inputs.base)
+    contrasts = preference_units(preferences(inputs.recorded, config.mixture, seed=config.seed), chat)
+    replay = conversation_units(introspection.replay_conversations(inputs.recorded), chat)
+    talks = conversation_units(introspection.recorded_conversations(inputs.recorded), chat)
+    preference = training_positions([*contrasts, *replay[: config.preference.replay]], config.preference.optimisation)
+    rows = [_row(run, "data", keys.data, 0), _row(run, "preference", keys.preference, preference)]
+    adapter: tuple[str, Record] = ("preference", keys.preference)
+    if config.introspection and keys.samples and keys.introspection:
+        training = config.introspection.training
+        later = training_positions([*talks, *replay[: training.replay]], training.optimisation)
+        rows += [_row(run, "samples", keys.samples, 0), _row(run, "introspection", keys.introspection, later)]
+        adapter = ("combined", keys.introspection)
+    rows.append(_row(run, "neutral", keys.neutral, training_positions(replay, config.neutral.optimisation)))
+    adapters = {"neutral": ("neutral", keys.neutral), "trained": adapter}
+    for name in SUBJECTS:
+        rows += _measured(config, run, inputs, chat, name, adapters.get(name))
+    return rows
+
+
+def _row(run: Run, stage: str, key: Record, positions: int) -> Row:
+    return Row(stage, run.has(stage, key), positions)
+
+
+def _measured(
+    config: RunConfig, run: Run, inputs: Inputs, chat: Chat, name: str, made_by: tuple[str, Record] | None
+) -> list[Row]:
+    """One row a subject: done when every claim is."""
+    cost = battery_positions(config, chat)
+    if made_by and not run.has(*made_by):
+        return [Row(f"measured · {name}", False, cost)]
+    adapter: Path | None = run.folder(*made_by) if made_by else None
+    subject = Subject(
+        name=name,
+        base=inputs.base_name,
+        adapter=models.adapter_digest(adapter) if adapter else None,
+        system=system_prompt(inputs, name),
+    )
+    claims = [find_claim(claim) for claim in config.bench.claims]
+    done = all(run.has(f"measured/{claim.name}", measure_key(config, subject, claim)) for claim in claims)
+    return [Row(f"measured · {name}", done, cost)]
+
+
+def training_positions(units: list[Unit], settings: Optimisation) -> int:
+    """Forward-equivalent trie positions of a training stage."""
+    once = sum(len(packed.tokens_N) for packed, _ in packs(units, settings.pack_positions))
+    return once * settings.epochs * TRAINING_COST
+
+
+def battery_positions(config: RunConfig, chat: Chat) -> int:
+    """Trie positions of one subject's measurements, estimated from the contrasts."""
+    sequences: list[Rendered] = []
+    for item in thinned(load_items("crossed", Crossed), config.bench.per_split):
+        sequences += [chat.reply([user(s)], reply) for s in (item.a, item.b) for reply in (item.r1, item.r2)]
+    for triple in thinned(load_items("triples", Triple), config.bench.per_split):
+        sequences += [chat.reply([user(triple.prompt)], r) for r in (triple.chosen, triple.opposite, triple.plain)]
+    groups = [[i] for i in sorted(range(len(sequences)), key=lambda i: sequences[i].tokens)]
+    return BATTERY_COST * sum(len(packed.tokens_N) for packed in scoring.pack(sequences, groups))
+
+
+def forward_speed(inputs: Inputs) -> float:
+    """Trie positions scored per second on this machine, from two short passes."""
+    model, chat = models.load_base(inputs.base), models.load_tokenizer_chat(inputs.base)
+    probe = chat.reply([user("Repeat this.")], PROBE)
+    scoring.score(model, [probe])
+    began = time.perf_counter()
+    scoring.score(model, [probe])
+    return len(probe.tokens) / (time.perf_counter() - began)

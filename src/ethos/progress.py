@@ -1,0 +1,54 @@
+"""Progress of long work: a bar with speed and time left on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Meter:
+    """Counts finished work of one stage; made by `meter`."""
+
+    def __init__(self, label: str, total: int, bar: Progress | None) -> None:
+        self.label, self.total, self.bar = label, total, bar
+        self.done = self.tokens = 0
+        self.began = self.printed = time.monotonic()
+        self.task = bar.add_task(label, total=total, note="") if bar else None
+
+    def advance(self, count: int = 1, *, tokens: int = 0, note: str = "") -> None:
+        """Record `count` finished units and the tokens they took."""
+        self.done += count
+        self.tokens += tokens
+        now = time.monotonic()
+        speed = f"{self.tokens / max(now - self.began, 1e-9):,.0f} tok/s " if self.tokens else ""
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=self.done, note=speed + note)
+        elif now - self.printed > SECONDS_BETWEEN_LINES or self.done == self.total:
+            left = (now - self.began) / max(self.done, 1) * (self.total - self.done)
+            print(
+                f"{self.label}: {self.done}/{self.total} {speed}{note} ({left:.0f} s left)", file=sys.stderr, flush=True
+            )
+            self.printed = now
+
+
+@contextmanager
+def meter(label: str, total: int) -> Iterator[Meter]:
+    """A meter for `total` units of work, drawn on standard error."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Meter(label, total, None)
+        return
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        yield Meter(label, total, bar)

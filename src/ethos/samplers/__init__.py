@@ -1,0 +1,1 @@
+"""The only code that asks a model for text."""

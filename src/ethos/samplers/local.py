@@ -1,0 +1,150 @@
+"""Text from a subject in memory: batched by transformers, seeded by request.
+
+Sampling is `argmax(logits / T + Gumbel noise)` with noise drawn from each request's own seed, which
+is exact sampling from softmax(logits / T); so a request's text depends on its seed, not on the
+batch it happens to run in (up to rounding of the batched matrix products).
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from ethos.models import Loaded
+from ethos.progress import meter
+from ethos.records import Message, Record
+
+PROTOCOL = 1
+"""Bump with any change that could alter a sampled text."""
+
+
+class Request(Record):
+    """One reply wanted: everything that decides its text."""
+
+    messages: list[Message]
+    max_tokens: int = Field(96, gt=0)
+    temperature: float = Field(0.7, ge=0)
+    """0 takes the likeliest token."""
+    seed: int = 0
+
+
+class Reply(Record):
+    """One reply, as sampled."""
+
+    text: str
+    num_tokens: int
+    finish: Literal["stop", "length"]
+
+
+class ReplyCache:
+    """Replies on disk, keyed by subject and request: a killed stage asks nothing twice."""
+
+    def __init__(self, path: Path) -> None:
+        self.database = sqlite3.connect(path)
+        self.database.execute("PRAGMA journal_mode=WAL")
+        self.database.execute(
+            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
+        )
+
+    @staticmethod
+    def key(subject: str, request: Request) -> str:
+        """The SHA-256 of subject hash, protocol and request."""
+        return hashlib.sha256(f"{subject}|{PROTOCOL}|{request.model_dump_json()}".encode()).hexdigest()
+
+    def get(self, key: str) -> Reply | None:
+        """The stored reply, if any."""
+        row = self.database.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        return Reply.model_validate_json(row[0]) if row else None
+
+    def put(self, replies: dict[str, Reply]) -> None:
+        """Store replies in one transaction."""
+        with self.database:
+            self.database.executemany(
+                "INSERT OR REPLACE INTO replies VALUES (?, ?)", [(k, r.model_dump_json()) for k, r in replies.items()]
+            )
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+class GumbelNoise(LogitsProcessor):
+    """Turns greedy search into sampling, with one random stream a row."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.requests = requests
+        self.streams = [torch.Generator().manual_seed(request.seed) for request in requests]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (rows, V) plus each row's noise."""
+        noisy = scores.float().clone()
+        for row, (request, stream) in enumerate(zip(self.requests, self.streams, strict=True)):
+            if request.temperature > 0:
+                uniform = torch.rand(scores.shape[-1], generator=stream).clamp_(1e-10, 1 - 1e-7)
+                noisy[row] = noisy[row] / request.temperature - (-uniform.log()).log().to(scores.device)
+        return noisy
+
+
+def sample(
+    loaded: Loaded, requests: Sequence[Request], cache: ReplyCache, *, batch: int = 16, label: str = "sample"
+) -> list[Reply]:
+    """One reply a request, in order; those already in the cache are not asked again."""
+    name = loaded.subject.digest()
+    keys = [cache.key(name, request) for request in requests]
+    replies = {key: found for key in dict.fromkeys(keys) if (found := cache.get(key))}
+    todo = {key: request for key, request in zip(keys, requests, strict=True) if key not in replies}
+    waiting = sorted(
+        todo.items(), key=lambda item: (item[1].max_tokens, len(loaded.chat.prompt(item[1].messages)), item[0])
+    )
+    if waiting:
+        with meter(label, len(waiting)) as progress:
+            for start in range(0, len(waiting), batch):
+                part = dict(waiting[start : start + batch])
+                made = dict(zip(part, _generate(loaded, list(part.values())), strict=True))
+                cache.put(made)
+                replies |= made
+                progress.advance(len(made), tokens=sum(reply.num_tokens for reply in made.values()))
+    return [replies[key] for key in keys]
+
+
+@torch.no_grad()
+def _generate(loaded: Loaded, requests: Sequence[Request]) -> list[Reply]:
+    """One batch through transformers' generate, left-padded."""
+    tokenizer = loaded.chat.tokenizer
+    prompts = [loaded.chat.prompt(request.messages) for request in requests]
+    width = max(map(len, prompts))
+    pad, stop = int(tokenizer.pad_token_id or 0), int(tokenizer.eos_token_id or 0)
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=loaded.model.device)
+    attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=loaded.model.device)
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False,
+        max_new_tokens=max(r.max_tokens for r in requests),
+        pad_token_id=pad,
+        eos_token_id=stop,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    generate: Any = loaded.model.generate
+    out = generate(
+        input_ids=ids,
+        attention_mask=attention,
+        generation_config=settings,
+        logits_processor=LogitsProcessorList([GumbelNoise(requests)]),
+    )
+    return [
+        _reply(loaded, row[width:].tolist(), request.max_tokens, stop)
+        for row, request in zip(out, requests, strict=True)
+    ]
+
+
+def _reply(loaded: Loaded, tokens: list[int], limit: int, stop: int) -> Reply:
+    """A row's new tokens, cut at the first stop token or at its own limit."""
+    end = tokens.index(stop) if stop in tokens else len(tokens)
+    stopped = end < min(limit, len(tokens))
+    text = str(loaded.chat.tokenizer.decode(tokens[: min(end, limit)], skip_special_tokens=True)).strip()
+    return Reply(text=text, num_tokens=min(end, limit), finish="stop" if stopped else "length")

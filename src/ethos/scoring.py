@@ -1,0 +1,195 @@
+"""Log-probabilities of continuations: the one kernel under training, readouts and KL.
+
+Sequences that share a beginning share its computation. A pack is a *token trie*: every distinct
+prefix among its sequences is one position, whatever number of replies, prompts or system
+prompts it stands under. Position ids are depths, and a position attends to its ancestors only,
+so each sequence sees exactly what it would see alone. A prompt with four replies, two situations
+that begin alike, and the system prompt of a whole batch are computed once, and nothing is padded.
+
+The vocabulary head runs only on positions whose successor is scored.
+
+Shape suffixes: N = trie positions, S = scored positions, P = their distinct parents, D = hidden, V = vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ethos.chat import Rendered
+
+Model = PreTrainedModel | PeftModel
+"""A model to score with, with or without an adapter."""
+
+MAX_POSITIONS = 512
+"""Trie positions a pack may hold: large enough for fast matrix products, small enough for memory."""
+
+
+class Pack(NamedTuple):
+    """Sequences merged into one token trie, ready for a forward pass."""
+
+    tokens_N: Tensor
+    depth_N: Tensor
+    attends_NN: Tensor
+    """True where the column is the row's ancestor, or the row itself."""
+    parents_P: Tensor
+    """Distinct positions whose next token is scored."""
+    head_S: Tensor
+    """Index into `parents_P` of each scored position's parent."""
+    target_S: Tensor
+    """Token at each scored position."""
+    scored: tuple[NDArray[np.int64], ...]
+    """For each sequence, the indices into S of its scored tokens, in order."""
+    sequences: tuple[int, ...]
+    """For each sequence, its place in the list that was packed."""
+
+
+class Trie:
+    """Token sequences merged by common prefix, grown one sequence at a time."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.parent: list[int] = []
+        self.children: dict[tuple[int, int], int] = {}
+
+    def missing(self, tokens: Sequence[int]) -> int:
+        """How many positions adding `tokens` would create."""
+        node = -1
+        for depth, token in enumerate(tokens):
+            found = self.children.get((node, token))
+            if found is None:
+                return len(tokens) - depth
+            node = found
+        return 0
+
+    def add(self, tokens: Sequence[int]) -> list[int]:
+        """Insert a sequence; return the position of each of its tokens."""
+        path, node = [], -1
+        for token in tokens:
+            child = self.children.get((node, token))
+            if child is None:
+                child = len(self.tokens)
+                self.children[node, token] = child
+                self.tokens.append(token)
+                self.parent.append(node)
+            path.append(node := child)
+        return path
+
+
+def pack(
+    sequences: Sequence[Rendered], groups: Sequence[Sequence[int]] | None = None, *, limit: int = MAX_POSITIONS
+) -> Iterator[Pack]:
+    """Merge sequences into tries of at most `limit` positions, keeping each group in one trie.
+
+    `groups` lists indices that must share a pack (default: each sequence alone); order is kept.
+    A group larger than `limit` gets a pack of its own: nothing is cut.
+    """
+    trie, paths = Trie(), dict[int, list[int]]()
+    for group in groups if groups is not None else [[i] for i in range(len(sequences))]:
+        room = limit - len(trie.tokens)
+        if (
+            paths
+            and sum(trie.missing(sequences[i].tokens) for i in group) > room
+            and _growth(trie, sequences, group) > room
+        ):
+            yield _finish(trie, paths, sequences)
+            trie, paths = Trie(), {}
+        for index in group:
+            paths[index] = trie.add(sequences[index].tokens)
+    if paths:
+        yield _finish(trie, paths, sequences)
+
+
+def _growth(trie: Trie, sequences: Sequence[Rendered], group: Sequence[int]) -> int:
+    """Positions a whole group would add, what its members share among themselves counted once."""
+    fresh = Trie()
+    for index in group:
+        tokens = sequences[index].tokens
+        fresh.add(tokens)
+    shared = {sequences[i].tokens[: len(sequences[i].tokens) - trie.missing(sequences[i].tokens)] for i in group}
+    known = Trie()
+    for prefix in shared:
+        known.add(prefix)
+    return len(fresh.tokens) - len(known.tokens)
+
+
+def _finish(trie: Trie, paths: dict[int, list[int]], sequences: Sequence[Rendered]) -> Pack:
+    """The tensors of a trie."""
+    count = len(trie.tokens)
+    attends = np.zeros((count, count), dtype=bool)
+    depth = np.zeros(count, dtype=np.int64)
+    for node, parent in enumerate(trie.parent):
+        if parent >= 0:
+            attends[node] = attends[parent]
+            depth[node] = depth[parent] + 1
+        attends[node, node] = True
+    picked = {
+        i: [node for node, learnt in zip(path, sequences[i].mask, strict=True) if learnt] for i, path in paths.items()
+    }
+    nodes = sorted({node for path in picked.values() for node in path})
+    place = {node: index for index, node in enumerate(nodes)}
+    parents = sorted({trie.parent[node] for node in nodes})
+    assert not parents or parents[0] >= 0, "the first token of a sequence has no context to be scored in"
+    parent_place = {node: index for index, node in enumerate(parents)}
+    return Pack(
+        tokens_N=torch.tensor(trie.tokens),
+        depth_N=torch.from_numpy(depth),
+        attends_NN=torch.from_numpy(attends),
+        parents_P=torch.tensor(parents, dtype=torch.long),
+        head_S=torch.tensor([parent_place[trie.parent[node]] for node in nodes], dtype=torch.long),
+        target_S=torch.tensor([trie.tokens[node] for node in nodes], dtype=torch.long),
+        scored=tuple(np.array([place[node] for node in path], dtype=np.int64) for path in picked.values()),
+        sequences=tuple(paths),
+    )
+
+
+def hidden_states(model: Model, packed: Pack) -> Tensor:
+    """Final hidden states (P, D) at the positions whose next token is scored."""
+    device = model.device
+    hidden: Tensor = model.get_decoder()(
+        input_ids=packed.tokens_N[None].to(device),
+        position_ids=packed.depth_N[None].to(device),
+        attention_mask=packed.attends_NN[None, None].to(device),
+        use_cache=False,
+    ).last_hidden_state[0]
+    return hidden[packed.parents_P.to(device)]
+
+
+def head_logits(model: Model, hidden_PD: Tensor) -> Tensor:
+    """Vocabulary logits (P, V) in float32."""
+    logits_PV: Tensor = model.get_output_embeddings()(hidden_PD)
+    return logits_PV.float()
+
+
+def token_logprobs(model: Model, packed: Pack) -> Tensor:
+    """log p (nats) of each scored position's token given its ancestors: (S,), differentiable."""
+    logits_PV = head_logits(model, hidden_states(model, packed))
+    return picked_logprobs(logits_PV, packed)
+
+
+def picked_logprobs(logits_PV: Tensor, packed: Pack) -> Tensor:
+    """log p (nats) of the scored tokens: (S,)."""
+    device = logits_PV.device
+    head_S, target_S = packed.head_S.to(device), packed.target_S.to(device)
+    return logits_PV[head_S, target_S] - logits_PV.logsumexp(-1)[head_S]
+
+
+@torch.no_grad()
+def score(model: Model, sequences: Sequence[Rendered], *, limit: int = MAX_POSITIONS) -> list[NDArray[np.float64]]:
+    """Per-token log-probabilities (nats) of each sequence's scored tokens.
+
+    Sequences are visited in lexicographic order, so that those with a common beginning meet in
+    one pack; the result is in the order given.
+    """
+    result: dict[int, NDArray[np.float64]] = {}
+    order = sorted(range(len(sequences)), key=lambda i: sequences[i].tokens)
+    for packed in pack(sequences, [[i] for i in order], limit=limit):
+        logprobs = token_logprobs(model, packed).double().cpu().numpy()
+        for index, where in zip(packed.sequences, packed.scored, strict=True):
+            result[index] = logprobs[where]
+    return [result[i] for i in range(len(sequences))]

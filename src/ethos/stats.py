@@ -1,0 +1,141 @@
+"""Statistics that a number is not shown without.
+
+Intervals are percentile bootstraps that resample *clusters* (an item, or the prompt several items
+share), so that repeated measures of one prompt never count as independent. Paired differences are
+taken item by item before anything is averaged.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats as scipy_stats
+
+from ethos.errors import NothingScored
+
+Floats = NDArray[np.float64]
+RESAMPLES = 4000
+UNSCORED_TO_MENTION = 0.02
+
+
+class Estimate(NamedTuple):
+    """A mean that carries its uncertainty with it."""
+
+    mean: float
+    low: float
+    high: float
+    num_scored: int
+    num_unscored: int = 0
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the 95 % interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        """As reports print it: mean [low, high] n."""
+        unscored = f" ({self.num_unscored} unscored)" if self.num_unscored else ""
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}] n={self.num_scored}{unscored}"
+
+
+def estimate(
+    values: Sequence[float | None], clusters: Sequence[str] | None = None, *, seed: int = 0, level: float = 0.95
+) -> Estimate:
+    """Mean with a clustered bootstrap interval; None is unscored, counted and never averaged.
+
+    `clusters` names each value's cluster (default: each its own). Raises NothingScored when no
+    value is a number.
+    """
+    names = clusters if clusters is not None else [str(i) for i in range(len(values))]
+    kept = [(value, name) for value, name in zip(values, names, strict=True) if value is not None]
+    if not kept:
+        raise NothingScored(
+            f"none of {len(values)} values could be scored", hint="see their reasons in the measurement file"
+        )
+    scores = np.array([value for value, _ in kept])
+    means = bootstrap_means(scores, [name for _, name in kept], seed=seed)
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    return Estimate(float(scores.mean()), float(low), float(high), len(kept), len(values) - len(kept))
+
+
+def bootstrap_means(scores: Floats, clusters: Sequence[str], *, seed: int) -> Floats:
+    """Means of `RESAMPLES` resamples of whole clusters: (RESAMPLES,)."""
+    _, member = np.unique(np.array(clusters), return_inverse=True)
+    sums, sizes = np.bincount(member, scores), np.bincount(member)
+    draws = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
+    return np.asarray(sums[draws].sum(1) / sizes[draws].sum(1), dtype=np.float64)
+
+
+def paired(after: Sequence[float | None], before: Sequence[float | None]) -> list[float | None]:
+    """Item-by-item differences; an item unscored on either side stays unscored."""
+    return [None if a is None or b is None else a - b for a, b in zip(after, before, strict=True)]
+
+
+def bounds(values: Sequence[float | None], *, worst: float, best: float) -> tuple[float, float] | None:
+    """Mean with all unscored at their worst and at their best, where over 2 % are unscored; else None."""
+    unscored = sum(value is None for value in values)
+    if unscored <= UNSCORED_TO_MENTION * len(values):
+        return None
+    known = sum(value for value in values if value is not None)
+    return (known + unscored * worst) / len(values), (known + unscored * best) / len(values)
+
+
+def generalisation_ratio(outside: Sequence[float], inside: Sequence[float], *, seed: int = 0) -> Estimate | None:
+    """Shift out of distribution over shift in distribution, with a bootstrap interval.
+
+    None where the shift inside is not clearly above zero: a ratio over nothing is no number.
+    """
+    inner = estimate(list(inside), seed=seed)
+    if inner.low <= 0:
+        return None
+    numerator = bootstrap_means(np.array(outside), [str(i) for i in range(len(outside))], seed=seed)
+    denominator = bootstrap_means(np.array(inside), [str(i) for i in range(len(inside))], seed=seed + 1)
+    ratios = numerator / np.maximum(denominator, 1e-9)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return Estimate(float(np.mean(outside) / np.mean(inside)), float(low), float(high), len(outside) + len(inside))
+
+
+def p_value(values: Sequence[float]) -> float:
+    """Two-sided p of a zero mean: Student's t on independent values."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return 1.0 if not values or values[0] == 0 else 0.0
+    return float(scipy_stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values (Holm 1979), in the order given."""
+    order = np.argsort(p_values)
+    adjusted, running = np.empty(len(p_values)), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, (len(p_values) - rank) * p_values[index])
+        adjusted[index] = min(1.0, running)
+    return adjusted.tolist()
+
+
+class Equivalence(NamedTuple):
+    """Outcome of two one-sided tests."""
+
+    p: float
+    margin: float
+    verdict: Literal["equivalent", "different", "undecided"]
+
+
+def tost(values: Sequence[float], *, margin: float, alpha: float = 0.05) -> Equivalence:
+    """Is the mean within ±`margin` of zero? Two one-sided t-tests (Schuirmann 1987).
+
+    `equivalent`: both reject. `different`: the mean is significantly beyond the margin.
+    `undecided`: more items are needed.
+    """
+    below = float(scipy_stats.ttest_1samp(values, -margin, alternative="greater").pvalue)
+    above = float(scipy_stats.ttest_1samp(values, margin, alternative="less").pvalue)
+    p = max(below, above)
+    if p < alpha:
+        return Equivalence(p, margin, "equivalent")
+    beyond = min(1 - below, 1 - above) < alpha
+    return Equivalence(p, margin, "different" if beyond else "undecided")
+
+
+def not_worse(values: Sequence[float], *, margin: float, alpha: float = 0.05) -> float:
+    """One-sided p that the mean is above −`margin`: non-inferiority."""
+    return float(scipy_stats.ttest_1samp(values, -margin, alternative="greater").pvalue)

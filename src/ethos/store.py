@@ -1,0 +1,125 @@
+"""The run folder: write-once artefacts named by the hash of all that decides their content.
+
+    out/run/
+      <stage>/<digest>/          one artefact; `key.json` is what its name is the hash of
+      <stage>/<digest>.partial/  an artefact in the making; a killed stage resumes from it
+      requests.sqlite            every reply ever asked of a model (see samplers/)
+      manifest.json              written last: config, versions, hardware, counts, seconds
+      .lock                      one process at a time
+
+A stage fills its `.partial` folder, which is then renamed: an artefact is there whole or not at all.
+"""
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ethos.errors import StoreError
+from ethos.records import Record
+
+KEY, TIMING = "key.json", "timing.json"
+"""An artefact's key, written last, and the seconds its making took: the only file that differs between equal runs."""
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreError(
+                f"no space left on the disk of {path}",
+                hint="free some space and run the same command again; finished stages are kept",
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+            raise StoreError(
+                f"cannot write to {path}: {error.strerror}", hint="choose another folder with --out"
+            ) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a temporary file beside it, synced, then renamed."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """As `write_text`, for bytes."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class Run:
+    """A run folder, opened for one process at a time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.made: list[str] = []
+        """Stages this process computed, in order; the others were found done."""
+
+    @contextmanager
+    def opened(self) -> Iterator["Run"]:
+        """Hold the folder's lock. A second process is refused with the way out."""
+        with explained(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / ".lock", timeout=0)
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise StoreError(
+                    f"{self.root} is in use by another ethos process",
+                    hint="wait for it, or choose another folder with --out",
+                ) from error
+            try:
+                yield self
+            finally:
+                lock.release()
+
+    def folder(self, stage: str, key: Record) -> Path:
+        """Where the artefact of `stage` with this key lives, made or not."""
+        return self.root / stage / key.digest()
+
+    def has(self, stage: str, key: Record) -> bool:
+        """Whether the artefact is complete."""
+        return (self.folder(stage, key) / KEY).exists()
+
+    def stage(self, stage: str, key: Record, make: Callable[[Path], None]) -> Path:
+        """The artefact's folder, made by `make(partial folder)` unless it is already there."""
+        folder = self.folder(stage, key)
+        if self.has(stage, key):
+            return folder
+        partial = folder.with_name(f"{folder.name}.partial")
+        with explained(partial):
+            partial.mkdir(parents=True, exist_ok=True)
+            began = time.monotonic()
+            make(partial)
+            write_text(partial / TIMING, json.dumps({"seconds": round(time.monotonic() - began, 1)}))
+            write_text(partial / KEY, key.model_dump_json(indent=2))
+            if folder.exists():  # left half-made by a version without atomic renames
+                shutil.rmtree(folder)
+            partial.rename(folder)
+        self.made.append(stage)
+        return folder
+
+    def link(self, name: str, target: Path) -> None:
+        """A stable name in the run folder for an artefact: a relative link where possible."""
+        place = self.root / name
+        with explained(place):
+            place.unlink(missing_ok=True)
+            inside = target.resolve().is_relative_to(self.root.resolve())
+            place.symlink_to(os.path.relpath(target, self.root) if inside else target.resolve())

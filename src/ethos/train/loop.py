@@ -1,0 +1,210 @@
+"""The one training loop: units of sequences in, a moved adapter out.
+
+A *unit* is what one objective needs at once (a preference pair, the two pairs of a crossed item,
+a conversation). Units of a step are packed into tries, so that prompts and system prompts are
+computed once; gradients add up over packs. A checkpoint holds adapter, optimiser, position and
+losses: the resumed run continues with the same numbers.
+"""
+
+import io
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import PeftModel
+from pydantic import Field
+from torch import Tensor
+
+from ethos import scoring
+from ethos.chat import Rendered
+from ethos.errors import DataError, ModelError
+from ethos.progress import meter
+from ethos.records import Record
+from ethos.store import write_bytes
+from ethos.train.lora import trainable
+
+SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
+
+class Unit(NamedTuple):
+    """Sequences that one objective reads together, with their reference log-probabilities."""
+
+    sequences: tuple[Rendered, ...]
+    reference: tuple[Tensor, ...] = ()
+    """Per-token log-probabilities (nats) under the reference, one (T,) a sequence; empty where none is needed."""
+    source: str = ""
+
+
+class Scored(NamedTuple):
+    """A unit with the policy's per-token log-probabilities, one (T,) a sequence."""
+
+    unit: Unit
+    policy: tuple[Tensor, ...]
+
+
+Objective = Callable[[Sequence[Scored]], tuple[Tensor, dict[str, float]]]
+"""Scored units → (sum of their losses, sums of metrics to log)."""
+
+
+class Optimisation(Record):
+    """How far and how fast the adapter moves."""
+
+    learning_rate: float = Field(2e-4, gt=0)
+    """Peak AdamW learning rate of the LoRA factors."""
+    epochs: int = Field(1, gt=0)
+    units_per_step: int = Field(8, gt=0)
+    """Units per optimiser step; their losses are averaged."""
+    warmup_fraction: float = Field(0.1, ge=0, le=1)
+    """Share of steps with a linearly rising rate; it then falls linearly to a tenth."""
+    max_tokens: int = Field(512, gt=0)
+    """Longest sequence. A longer one is refused by name, never cut."""
+    pack_positions: int = Field(512, gt=0)
+    """Trie positions per forward pass; lower it when memory runs out, results do not change."""
+
+
+class Step(Record):
+    """One line of the training log."""
+
+    step: int
+    loss: float
+    metrics: dict[str, float]
+    tokens: int
+    """Trie positions computed in this step."""
+
+
+def rate(step: int, total: int, settings: Optimisation) -> float:
+    """Learning rate at `step` (from 0) of `total`."""
+    warm = max(1, round(total * settings.warmup_fraction))
+    share = (step + 1) / warm if step < warm else 1 - 0.9 * (step - warm + 1) / max(1, total - warm)
+    return settings.learning_rate * share
+
+
+def schedule(count: int, settings: Optimisation, *, seed: int) -> list[list[int]]:
+    """Which units each step takes: every epoch a fresh permutation, the last step may be smaller."""
+    rng = random.Random(seed)
+    steps = []
+    for _ in range(settings.epochs):
+        order = rng.sample(range(count), count)
+        steps += [order[i : i + settings.units_per_step] for i in range(0, count, settings.units_per_step)]
+    return steps
+
+
+def check(units: Sequence[Unit], settings: Optimisation) -> None:
+    """Refuse what would train nothing or train on a torso."""
+    if not units:
+        raise DataError(
+            "no units to train on: the data set is empty after its filters", hint="see the counts of dropped rows"
+        )
+    for unit in units:
+        for sequence in unit.sequences:
+            if not any(sequence.mask):
+                raise DataError(f"{unit.source}: no token of it carries loss")
+            if len(sequence.tokens) > settings.max_tokens:
+                raise DataError(
+                    f"{unit.source}: {len(sequence.tokens)} tokens, more than max_tokens = {settings.max_tokens}",
+                    hint="raise max_tokens, or filter the row with a reason",
+                )
+
+
+def train(
+    model: PeftModel,
+    units: Sequence[Unit],
+    objective: Objective,
+    settings: Optimisation,
+    *,
+    folder: Path,
+    seed: int,
+    label: str,
+) -> list[Step]:
+    """Train the model's trainable parameters; return the log, one record a step.
+
+    `folder` keeps `checkpoint.pt` while training, and is resumed from. Raises ModelError at a
+    loss that is not finite, naming step and rows.
+    """
+    check(units, settings)
+    steps = schedule(len(units), settings, seed=seed)
+    weights = trainable(model)
+    optimizer = torch.optim.AdamW(weights.values(), lr=settings.learning_rate, weight_decay=0.0)
+    log = _resume(folder / "checkpoint.pt", weights, optimizer)
+    saved = time.monotonic()
+    with meter(label, len(steps)) as progress:
+        progress.advance(len(log))
+        for index in range(len(log), len(steps)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate(index, len(steps), settings)
+            step = _step(model, [units[i] for i in steps[index]], objective, settings.pack_positions, index)
+            torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            log.append(step)
+            progress.advance(tokens=step.tokens, note=f"loss {step.loss:.3f}")
+            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                _checkpoint(folder / "checkpoint.pt", weights, optimizer, log)
+                saved = time.monotonic()
+    return log
+
+
+def _step(model: PeftModel, units: Sequence[Unit], objective: Objective, positions: int, index: int) -> Step:
+    """Forward and backward of one step; gradients are left on the parameters."""
+    loss_sum, tokens, metrics = 0.0, 0, dict[str, float]()
+    for packed, members in packs(units, positions):
+        logprobs_S = scoring.token_logprobs(model, packed)
+        by_sequence = iter([logprobs_S[torch.from_numpy(where)] for where in packed.scored])
+        scored = [Scored(units[i], tuple(next(by_sequence) for _ in units[i].sequences)) for i in members]
+        loss, sums = objective(scored)
+        if not torch.isfinite(loss):
+            rows = ", ".join(unit.source for unit in units)
+            raise ModelError(
+                f"loss is {loss.item()} at step {index + 1}, rows {rows}",
+                hint="lower learning_rate; the last checkpoint is kept",
+            )
+        (loss / len(units)).backward()  # type: ignore[no-untyped-call]
+        loss_sum += loss.item()
+        tokens += len(packed.tokens_N)
+        for name, value in sums.items():
+            metrics[name] = metrics.get(name, 0.0) + value / len(units)
+    return Step(step=index + 1, loss=loss_sum / len(units), metrics=metrics, tokens=tokens)
+
+
+def packs(units: Sequence[Unit], positions: int) -> Iterator[tuple[scoring.Pack, list[int]]]:
+    """Packs of whole units, each with the indices of its units."""
+    sequences = [sequence for unit in units for sequence in unit.sequences]
+    owner = [i for i, unit in enumerate(units) for _ in unit.sequences]
+    groups = [[j for j, who in enumerate(owner) if who == i] for i in range(len(units))]
+    for packed in scoring.pack(sequences, groups, limit=positions):
+        yield packed, list(dict.fromkeys(owner[j] for j in packed.sequences))
+
+
+def with_reference(model: PeftModel, units: Sequence[Unit]) -> list[Unit]:
+    """The units with their log-probabilities under the model as it is now, before any step."""
+    flat = scoring.score(model, [s for unit in units for s in unit.sequences])
+    scores = iter(flat)
+    return [
+        unit._replace(reference=tuple(torch.from_numpy(next(scores)).float() for _ in unit.sequences)) for unit in units
+    ]
+
+
+def _checkpoint(path: Path, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, log: list[Step]) -> None:
+    buffer = io.BytesIO()
+    state: dict[str, Any] = {
+        "weights": dict(weights),
+        "optimizer": optimizer.state_dict(),
+        "log": [step.model_dump() for step in log],
+    }
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def _resume(path: Path, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> list[Step]:
+    """Restore a checkpoint in place; the log so far, empty when there is none."""
+    if not path.exists():
+        return []
+    state = torch.load(path, weights_only=True)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(state["weights"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    return [Step(**step) for step in state["log"]]

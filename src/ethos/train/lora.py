@@ -1,0 +1,110 @@
+"""LoRA adapters through PEFT: attach, check, save, and add exactly.
+
+Adapters sit on attention and MLP projections, never on the head or the embeddings. Two adapters
+trained one on top of the other are added by concatenating their factors, which is exact; adding
+the factors themselves (PEFT's `linear`) is not, since (B₁+B₂)(A₁+A₂) ≠ B₁A₁ + B₂A₂.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ethos.errors import ModelError
+from ethos.records import Record
+from ethos.scoring import Model
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+class LoraSettings(Record):
+    """Shape of an adapter."""
+
+    rank: int = Field(16, gt=0)
+    """r of Hu et al. 2021 (arXiv:2106.09685); the scale is fixed at α = 2r."""
+    top_layers: int | None = Field(None, gt=0)
+    """Adapt the last so many layers only (default: all). Layers below then need no backward pass."""
+
+
+def attach(model: Model, name: str, settings: LoraSettings, *, seed: int) -> PeftModel:
+    """Add a fresh float32 adapter, trainable; adapters already there stay active and frozen."""
+    torch.manual_seed(seed)
+    layers = model.config.num_hidden_layers
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=2 * settings.rank,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        layers_to_transform=list(range(max(0, layers - settings.top_layers), layers)) if settings.top_layers else None,
+        task_type="CAUSAL_LM",
+    )
+    if not isinstance(model, PeftModel):
+        return get_peft_model(model, config, adapter_name=name, autocast_adapter_dtype=True)
+    before = list(model.peft_config)
+    model.add_adapter(name, config)
+    model.base_model.set_adapter([*before, name])  # type: ignore[operator]  # torch types submodules as tensors
+    for key, weight in model.named_parameters():
+        weight.requires_grad_("lora_" in key and f".{name}." in key)
+    return model
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that training moves, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def save(model: PeftModel, name: str, folder: Path, *, base: str) -> None:
+    """Write one adapter in PEFT's format, at `folder` itself, with the hash of the base it belongs to.
+
+    An adapter that never moved is refused.
+    """
+    moved = any(bool(weight.any()) for key, weight in model.named_parameters() if f"lora_B.{name}." in key)
+    if not moved:
+        raise ModelError(
+            f"the adapter {name!r} is inert: its B factors are all zero, so no logit changes",
+            hint="train for more steps, or raise the learning rate",
+        )
+    scratch = folder / "peft"
+    model.save_pretrained(str(scratch), selected_adapters=[name])
+    source = scratch if name == "default" else scratch / name
+    for file in (CONFIG, WEIGHTS):
+        (source / file).replace(folder / file)
+    shutil.rmtree(scratch)
+    config = json.loads((folder / CONFIG).read_text()) | {"base_model_name_or_path": base}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
+
+
+def add_exactly(one: Path, other: Path, folder: Path) -> None:
+    """Write the adapter whose change is the sum of two: factors concatenated, ranks added.
+
+    With scales s₁, s₂: [s₁B₁ s₂B₂] [A₁; A₂] = s₁B₁A₁ + s₂B₂A₂. A module adapted by one side only
+    is padded with zeros, so that all modules keep one rank.
+    """
+    configs = [json.loads((path / CONFIG).read_text()) for path in (one, other)]
+    weights = [load_file(path / WEIGHTS) for path in (one, other)]
+    ranks = [int(config["r"]) for config in configs]
+    scales = [config["lora_alpha"] / config["r"] for config in configs]
+    if configs[0]["base_model_name_or_path"] != configs[1]["base_model_name_or_path"]:
+        raise ModelError(f"{one} and {other} were trained on different bases and cannot be added")
+    merged: dict[str, Tensor] = {}
+    for key in sorted(weights[0].keys() | weights[1].keys()):
+        axis = 0 if "lora_A" in key else 1
+        parts = []
+        for side, rank, scale in zip(weights, ranks, scales, strict=True):
+            shape = list(next(w[key] for w in weights if key in w).shape)
+            shape[axis] = rank
+            factor = side.get(key, torch.zeros(shape))
+            parts.append(factor.float() * (scale if axis == 1 else 1.0))
+        merged[key] = torch.cat(parts, dim=axis).contiguous()
+    touched = [config["layers_to_transform"] for config in configs]
+    config = configs[0] | {
+        "r": sum(ranks),
+        "lora_alpha": sum(ranks),  # the scales are in the factors now
+        "layers_to_transform": sorted({layer for layers in touched for layer in layers}) if all(touched) else None,
+    }
+    save_file(merged, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
