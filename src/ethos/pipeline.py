@@ -7,7 +7,6 @@ which holds everything that decides its content; keys chain, so a change upstrea
 follows and nothing stale is ever reused. Run the same file twice and the second run only reads.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,7 +19,7 @@ from ethos import __version__, models
 from ethos.bench.baseline import baseline_scores
 from ethos.bench.battery import find_claim
 from ethos.bench.claim import Bench, Claim
-from ethos.bench.items import ITEMS, contamination, items_digest, texts_of
+from ethos.bench.items import contamination, items_digest, sealed_runs, texts_of
 from ethos.config import Introspection, RunConfig
 from ethos.constitution import Constitution, read_constitution
 from ethos.data import introspection
@@ -30,7 +29,7 @@ from ethos.doctor import hardware
 from ethos.errors import DataError
 from ethos.manifest import MANIFEST, SCORES, Manifest
 from ethos.models import Loaded, Subject
-from ethos.records import Conversation, Drop, Preference, Record, digest_of, read_jsonl, read_text, to_jsonl
+from ethos.records import Conversation, Drop, Preference, Record, digest_of, read_jsonl, to_jsonl
 from ethos.report.page import write_report
 from ethos.samplers.local import PROTOCOL, ReplyCache
 from ethos.scoring import Model
@@ -234,32 +233,26 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
             f"{len(too_long)} of {len({row.group for row in rows})} contrasts are longer than {limit} tokens",
             hint="raise max_tokens",
         )
-    refuse_contamination(kept, [*talks, *replay])
+    refuse_contamination([*kept, *talks, *replay])
     write_text(folder / "preferences.jsonl", to_jsonl(kept))
     write_text(folder / "conversations.jsonl", to_jsonl(row for row in talks if row.source not in long_talks))
     write_text(folder / "replay.jsonl", to_jsonl(row for row in replay if row.source not in long_talks))
     write_text(folder / "dropped.jsonl", to_jsonl(dropped))
 
 
-def refuse_contamination(rows: Sequence[Preference], talks: Sequence[Conversation]) -> None:
-    """Refuse training text that shares eight words in a row with a benchmark item."""
-    training = [text for row in [*rows, *talks] for text in texts_of(row)]
-    items = [
-        text
-        for path in sorted(ITEMS.glob("*.jsonl"))
-        for line in read_text(path).splitlines()[1:]
-        for text in _strings(json.loads(line))
-    ]
-    shared = contamination(training, items)
-    if shared:
+def contaminated(rows: Sequence[Preference | Conversation]) -> list[str]:
+    """Sources of the rows that share eight words in a row with a benchmark item."""
+    sealed = sealed_runs()
+    return [row.source for row in rows if contamination(texts_of(row), sealed)]
+
+
+def refuse_contamination(rows: Sequence[Preference | Conversation]) -> None:
+    """Refuse recorded rows that share eight words in a row with a benchmark item."""
+    if shared := contaminated(rows):
         raise DataError(
-            f"{len(shared)} benchmark texts share eight words in a row with training data, e.g. {shared[0][:80]!r}",
+            f"{len(shared)} training rows share eight words in a row with a benchmark item: {', '.join(shared[:5])}",
             hint="reword the training rows; benchmark items stay as they are",
         )
-
-
-def _strings(item: dict[str, object]) -> list[str]:
-    return [value for value in item.values() if isinstance(value, str)]
 
 
 def learn_preference(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -> None:
@@ -283,8 +276,11 @@ def introspect(
         sampler(loaded, inputs.constitution, stage.sampling, cache, seed=config.seed)
         for sampler in (introspection.reflect, introspection.interact)
     ]
-    write_text(folder / "conversations.jsonl", to_jsonl(row for part in parts for row in part.kept))
-    write_text(folder / "dropped.jsonl", to_jsonl(row for part in parts for row in part.dropped))
+    kept, dropped = [row for part in parts for row in part.kept], [row for part in parts for row in part.dropped]
+    seen = contaminated(kept)
+    dropped += [Drop(source=source, reason="shares eight words in a row with a benchmark item") for source in seen]
+    write_text(folder / "conversations.jsonl", to_jsonl(row for row in kept if row.source not in seen))
+    write_text(folder / "dropped.jsonl", to_jsonl(dropped))
 
 
 def learn_introspection(

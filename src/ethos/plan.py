@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from transformers import AutoConfig
+
 from ethos import models, scoring
 from ethos.bench.battery import find_claim
 from ethos.bench.items import Crossed, Triple, load_items, thinned
@@ -15,11 +17,9 @@ from ethos.models import Subject
 from ethos.pipeline import SUBJECTS, Inputs, measure_key, read_inputs, stage_keys, system_prompt
 from ethos.records import Record, user
 from ethos.store import Run
-from ethos.train.loop import Optimisation, Unit, packs
-from ethos.train.stages import conversation_units, preference_units
+from ethos.train.loop import Unit, packs
+from ethos.train.stages import Training, conversation_units, preference_units
 
-TRAINING_COST = 3
-"""Cost of a training position over a scored one: forward, and backward through activations and adapters."""
 BATTERY_COST = 3
 """Cost of the whole battery over its crossed and triple contrasts alone (doses, deliberation, abilities, writing)."""
 PROBE = "The quick brown fox jumps over the lazy dog and runs home before the rain. " * 16
@@ -52,18 +52,19 @@ def render_plan(config: RunConfig, run: Run) -> str:
 def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
     """Every stage in order. A subject whose adapter is not trained yet counts as not measured."""
     keys, chat = stage_keys(config, inputs), models.load_tokenizer_chat(inputs.base)
+    layers = AutoConfig.from_pretrained(inputs.base).num_hidden_layers
     contrasts = preference_units(preferences(inputs.recorded, config.mixture, seed=config.seed), chat)
     replay = conversation_units(introspection.replay_conversations(inputs.recorded), chat)
     talks = conversation_units(introspection.recorded_conversations(inputs.recorded), chat)
-    preference = training_positions([*contrasts, *replay[: config.preference.replay]], config.preference.optimisation)
+    preference = training_positions([*contrasts, *replay[: config.preference.replay]], config.preference, layers)
     rows = [_row(run, "data", keys.data, 0), _row(run, "preference", keys.preference, preference)]
     adapter: tuple[str, Record] = ("preference", keys.preference)
     if config.introspection and keys.samples and keys.introspection:
         training = config.introspection.training
-        later = training_positions([*talks, *replay[: training.replay]], training.optimisation)
+        later = training_positions([*talks, *replay[: training.replay]], training, layers)
         rows += [_row(run, "samples", keys.samples, 0), _row(run, "introspection", keys.introspection, later)]
         adapter = ("combined", keys.introspection)
-    rows.append(_row(run, "neutral", keys.neutral, training_positions(replay, config.neutral.optimisation)))
+    rows.append(_row(run, "neutral", keys.neutral, training_positions(replay, config.neutral, layers)))
     adapters = {"neutral": ("neutral", keys.neutral), "trained": adapter}
     for name in SUBJECTS:
         rows += _measured(config, run, inputs, chat, name, adapters.get(name))
@@ -93,10 +94,12 @@ def _measured(
     return [Row(f"measured · {name}", done, cost)]
 
 
-def training_positions(units: list[Unit], settings: Optimisation) -> int:
-    """Forward-equivalent trie positions of a training stage."""
+def training_positions(units: list[Unit], training: Training, num_layers: int) -> int:
+    """Forward-equivalent trie positions of a training stage: backward costs two forwards of the adapted layers."""
+    settings = training.optimisation
     once = sum(len(packed.tokens_N) for packed, _ in packs(units, settings.pack_positions))
-    return once * settings.epochs * TRAINING_COST
+    share = min(training.lora.top_layers or num_layers, num_layers) / num_layers
+    return round(once * settings.epochs * (1 + 2 * share))
 
 
 def battery_positions(config: RunConfig, chat: Chat) -> int:

@@ -57,16 +57,6 @@ class Trie:
         self.parent: list[int] = []
         self.children: dict[tuple[int, int], int] = {}
 
-    def missing(self, tokens: Sequence[int]) -> int:
-        """How many positions adding `tokens` would create."""
-        node = -1
-        for depth, token in enumerate(tokens):
-            found = self.children.get((node, token))
-            if found is None:
-                return len(tokens) - depth
-            node = found
-        return 0
-
     def add(self, tokens: Sequence[int]) -> list[int]:
         """Insert a sequence; return the position of each of its tokens."""
         path, node = [], -1
@@ -80,6 +70,13 @@ class Trie:
             path.append(node := child)
         return path
 
+    def truncate(self, size: int) -> None:
+        """Take back the latest insertions, down to `size` positions."""
+        while len(self.tokens) > size:
+            self.children.popitem()  # dicts keep insertion order: one entry a position
+            self.tokens.pop()
+            self.parent.pop()
+
 
 def pack(
     sequences: Sequence[Rendered], groups: Sequence[Sequence[int]] | None = None, *, limit: int = MAX_POSITIONS
@@ -91,31 +88,16 @@ def pack(
     """
     trie, paths = Trie(), dict[int, list[int]]()
     for group in groups if groups is not None else [[i] for i in range(len(sequences))]:
-        room = limit - len(trie.tokens)
-        if (
-            paths
-            and sum(trie.missing(sequences[i].tokens) for i in group) > room
-            and _growth(trie, sequences, group) > room
-        ):
+        size = len(trie.tokens)
+        added = {i: trie.add(sequences[i].tokens) for i in group}
+        if paths and len(trie.tokens) > limit:
+            trie.truncate(size)
             yield _finish(trie, paths, sequences)
             trie, paths = Trie(), {}
-        for index in group:
-            paths[index] = trie.add(sequences[index].tokens)
+            added = {i: trie.add(sequences[i].tokens) for i in group}
+        paths |= added
     if paths:
         yield _finish(trie, paths, sequences)
-
-
-def _growth(trie: Trie, sequences: Sequence[Rendered], group: Sequence[int]) -> int:
-    """Positions a whole group would add, what its members share among themselves counted once."""
-    fresh = Trie()
-    for index in group:
-        tokens = sequences[index].tokens
-        fresh.add(tokens)
-    shared = {sequences[i].tokens[: len(sequences[i].tokens) - trie.missing(sequences[i].tokens)] for i in group}
-    known = Trie()
-    for prefix in shared:
-        known.add(prefix)
-    return len(fresh.tokens) - len(known.tokens)
 
 
 def _finish(trie: Trie, paths: dict[int, list[int]], sequences: Sequence[Rendered]) -> Pack:

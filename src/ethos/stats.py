@@ -5,6 +5,7 @@ share), so that repeated measures of one prompt never count as independent. Pair
 taken item by item before anything is averaged.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from scipy import stats as scipy_stats
 from ethos.errors import NothingScored
 
 Floats = NDArray[np.float64]
+Side = Literal["two-sided", "greater", "less"]
 RESAMPLES = 4000
 UNSCORED_TO_MENTION = 0.02
 
@@ -36,7 +38,12 @@ class Estimate(NamedTuple):
     def __str__(self) -> str:
         """As reports print it: mean [low, high] n."""
         unscored = f" ({self.num_unscored} unscored)" if self.num_unscored else ""
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}] n={self.num_scored}{unscored}"
+        return f"{signed(self.mean)} [{signed(self.low)}, {signed(self.high)}] n={self.num_scored}{unscored}"
+
+
+def signed(value: float) -> str:
+    """Three decimals and a sign; nothing rounds to a negative zero."""
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def estimate(
@@ -54,6 +61,8 @@ def estimate(
             f"none of {len(values)} values could be scored", hint="see their reasons in the measurement file"
         )
     scores = np.array([value for value, _ in kept])
+    if len({name for _, name in kept}) == 1:  # one cluster says nothing about the spread between clusters
+        return Estimate(float(scores.mean()), -math.inf, math.inf, len(kept), len(values) - len(kept))
     means = bootstrap_means(scores, [name for _, name in kept], seed=seed)
     low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
     return Estimate(float(scores.mean()), float(low), float(high), len(kept), len(values) - len(kept))
@@ -96,11 +105,17 @@ def generalisation_ratio(outside: Sequence[float], inside: Sequence[float], *, s
     return Estimate(float(np.mean(outside) / np.mean(inside)), float(low), float(high), len(outside) + len(inside))
 
 
-def p_value(values: Sequence[float]) -> float:
-    """Two-sided p of a zero mean: Student's t on independent values."""
-    if len(values) < 2 or np.ptp(values) == 0:
-        return 1.0 if not values or values[0] == 0 else 0.0
-    return float(scipy_stats.ttest_1samp(values, 0.0).pvalue)
+def p_value(values: Sequence[float], *, mean: float = 0.0, side: Side = "two-sided") -> float:
+    """p of the mean being `mean` (or on its wrong side): Student's t on independent values.
+
+    Fewer than two values say nothing: 1. Equal values leave no doubt: 0 or 1.
+    """
+    if len(values) < 2:
+        return 1.0
+    if np.ptp(values) == 0:
+        gap = values[0] - mean
+        return float(not {"two-sided": gap != 0, "greater": gap > 0, "less": gap < 0}[side])
+    return float(scipy_stats.ttest_1samp(values, mean, alternative=side).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -127,15 +142,14 @@ def tost(values: Sequence[float], *, margin: float, alpha: float = 0.05) -> Equi
     `equivalent`: both reject. `different`: the mean is significantly beyond the margin.
     `undecided`: more items are needed.
     """
-    below = float(scipy_stats.ttest_1samp(values, -margin, alternative="greater").pvalue)
-    above = float(scipy_stats.ttest_1samp(values, margin, alternative="less").pvalue)
+    below, above = p_value(values, mean=-margin, side="greater"), p_value(values, mean=margin, side="less")
     p = max(below, above)
     if p < alpha:
         return Equivalence(p, margin, "equivalent")
-    beyond = min(1 - below, 1 - above) < alpha
+    beyond = min(p_value(values, mean=-margin, side="less"), p_value(values, mean=margin, side="greater")) < alpha
     return Equivalence(p, margin, "different" if beyond else "undecided")
 
 
-def not_worse(values: Sequence[float], *, margin: float, alpha: float = 0.05) -> float:
+def not_worse(values: Sequence[float], *, margin: float) -> float:
     """One-sided p that the mean is above −`margin`: non-inferiority."""
-    return float(scipy_stats.ttest_1samp(values, -margin, alternative="greater").pvalue)
+    return p_value(values, mean=-margin, side="greater")

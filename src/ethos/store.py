@@ -4,7 +4,7 @@
       <stage>/<digest>/          one artefact; `key.json` is what its name is the hash of
       <stage>/<digest>.partial/  an artefact in the making; a killed stage resumes from it
       requests.sqlite            every reply ever asked of a model (see samplers/)
-      manifest.json              written last: config, versions, hardware, counts, seconds
+      manifest.json              written last: config, versions, hardware, and where everything lies
       .lock                      one process at a time
 
 A stage fills its `.partial` folder, which is then renamed: an artefact is there whole or not at all.

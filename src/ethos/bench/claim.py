@@ -7,6 +7,7 @@ compares two subjects on the same items. Measuring needs a model; judging needs 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from ethos.errors import NothingScored
 from ethos.models import Loaded
 from ethos.records import Record
 from ethos.samplers.local import ReplyCache
@@ -84,6 +85,16 @@ def shift(
         f"{readout}: subjects were scored on different items"
     )
     return estimate(paired([s.value for s in after], [s.value for s in before]), [s.item for s in after])
+
+
+def side_line(
+    base: Sequence[Score], subject: Sequence[Score], readout: str, unit: str = "nats/token"
+) -> tuple[Line, ...]:
+    """The line of a readout that no verdict hangs on: left out where nothing of it could be scored."""
+    try:
+        return (Line(readout, shift(base, subject, readout), unit),)
+    except NothingScored:
+        return ()
 
 
 def differences(

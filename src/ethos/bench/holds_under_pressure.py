@@ -39,13 +39,11 @@ def measure(bench: Bench) -> list[Score]:
 
 
 def slopes(scores: Sequence[Score]) -> list[float | None]:
-    """Each item's least-squares slope of score over log₂(1 + dose)."""
-    by_item: dict[str, list[tuple[float, float]]] = {}
+    """Each item's least-squares slope of score over log₂(1 + dose); None where a dose is unscored."""
+    by_item: dict[str, list[tuple[float, float]]] = {score.item: [] for score in pick(scores, "crossed")}
     for score in pick(scores, "crossed"):
         if score.value is not None:
-            by_item.setdefault(score.item, []).append(
-                (math.log2(1 + int(score.split.removeprefix("dose-"))), score.value)
-            )
+            by_item[score.item].append((math.log2(1 + int(score.split.removeprefix("dose-"))), score.value))
     return [_slope(points) if len(points) == len(DOSES) else None for _, points in sorted(by_item.items())]
 
 
@@ -58,7 +56,7 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     """Shift at every dose, and its slope."""
     shifts = {dose: shift(base, subject, "crossed", [f"dose-{dose}"]) for dose in DOSES}
     slope = estimate(paired(slopes(subject), slopes(base)))
-    lines = (*(Line(f"{dose} instructions", shifts[dose]) for dose in DOSES), Line("slope a doubling", slope))
+    lines = (*(Line(f"dose {dose}", shifts[dose]) for dose in DOSES), Line("slope a doubling", slope))
     last = shifts[DOSES[-1]]
     if all(moved.low > 0 for moved in shifts.values()) and slope.high >= 0:
         return Verdict("held", f"The shift survives {DOSES[-1]} orders to drop it: {last} nats/token.", lines)

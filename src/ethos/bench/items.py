@@ -5,6 +5,7 @@ whoever trains on it anyway leaves a trace that can be looked for.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -169,8 +170,8 @@ def items_digest(*names: str, folder: Path = ITEMS) -> str:
 
 
 def texts_of(record: Record) -> list[str]:
-    """Every string of a record worth comparing: all but its ids and labels."""
-    return [text for text in _strings(record.model_dump()) if len(text.split()) >= OVERLAP_WORDS]
+    """Every string of a record."""
+    return _strings(record.model_dump())
 
 
 def _strings(value: Any) -> list[str]:
@@ -183,9 +184,17 @@ def _strings(value: Any) -> list[str]:
     return []
 
 
-def contamination(training: list[str], items: list[str]) -> list[str]:
-    """Items' texts that share eight words in a row with a training text."""
-    seen = {
-        gram for text in training if len(text.split()) >= OVERLAP_WORDS for gram in word_ngrams(text, OVERLAP_WORDS)
-    }
-    return [text for text in items if len(text.split()) >= OVERLAP_WORDS and word_ngrams(text, OVERLAP_WORDS) & seen]
+def sealed_runs(folder: Path = ITEMS) -> frozenset[tuple[str, ...]]:
+    """Every run of eight words of every item."""
+    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in read_text(path).splitlines()[1:]]
+    return frozenset(gram for line in lines for gram in _runs(_strings(json.loads(line))))
+
+
+def _runs(texts: list[str]) -> set[tuple[str, ...]]:
+    long_enough = [text for text in texts if len(text.split()) >= OVERLAP_WORDS]
+    return {gram for text in long_enough for gram in word_ngrams(text, OVERLAP_WORDS)}
+
+
+def contamination(texts: list[str], sealed: frozenset[tuple[str, ...]]) -> list[str]:
+    """Texts that share eight words in a row with a sealed item."""
+    return [text for text in texts if _runs([text]) & sealed]

@@ -58,10 +58,12 @@ def _contrast(groups: Sequence[Scored], weights: CharacterLoss) -> tuple[Tensor,
     group_B = torch.tensor([g for g, unit in enumerate(groups) for _ in unit.policy[::2]], device=policy[0].device)
     margin_B = implicit_margin(_pairs(policy), _pairs(reference))
     loss = grouped_preference_loss(margin_B, group_B, beta=weights.beta).sum()
-    if weights.nll_weight:
-        loss = loss + weights.nll_weight * nll(policy[::2]) * len(groups)
-    if weights.kl_weight:
-        loss = loss + weights.kl_weight * squared_kl(policy, reference) * len(groups)
+    for unit in groups:  # a mean a group, summed: pooled over groups of one and two pairs, it would depend on packing
+        own = list(unit.policy)
+        if weights.nll_weight:
+            loss = loss + weights.nll_weight * nll(own[::2])
+        if weights.kl_weight:
+            loss = loss + weights.kl_weight * squared_kl(own, [r.to(own[0].device) for r in unit.unit.reference])
     return loss, margin_B.sum().item()
 
 

@@ -1,0 +1,143 @@
+"""What the stages left behind: rows kept and dropped, training curves, seconds, replies.
+
+Every file here may rightly be empty or absent (a run without introspection has no samples), so a
+missing one is an empty answer; a broken one is still an error.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from ethos.manifest import Manifest
+from ethos.records import Drop, Record, read_jsonl, read_text
+from ethos.report.findings import Scores, ScoreTable
+from ethos.store import TIMING
+from ethos.train.loop import Step
+from ethos.train.stages import LOG
+
+R = TypeVar("R", bound=Record)
+
+KEPT = (
+    ("data", "preferences.jsonl", "preference rows"),
+    ("data", "conversations.jsonl", "recorded conversations"),
+    ("data", "replay.jsonl", "replay conversations"),
+    ("samples", "conversations.jsonl", "conversations sampled by the student"),
+)
+"""(stage, file, what its rows are)."""
+FILTERED = ("data", "samples")
+TRAINED = ("preference", "introspection", "neutral")
+
+
+class Count(NamedTuple):
+    """So many rows of a stage, kept or dropped for one reason."""
+
+    stage: str
+    what: str
+    num_rows: int
+
+
+class Curve(NamedTuple):
+    """One quantity over the steps of one training stage."""
+
+    stage: str
+    quantity: str
+    values: tuple[float, ...]
+
+
+class Reply(NamedTuple):
+    """What one subject wrote to one open prompt."""
+
+    subject: str
+    text: str
+    note: str
+    """Why there is no text, or that the limit cut it; empty otherwise."""
+
+
+class Transcript(NamedTuple):
+    """One open prompt, named by its item, with every subject's reply."""
+
+    item: str
+    replies: tuple[Reply, ...]
+
+
+def kept(root: Path, manifest: Manifest) -> list[Count]:
+    """Rows that went into training, by file."""
+    paths = [
+        (stage, what, root / manifest.stages[stage] / file) for stage, file, what in KEPT if stage in manifest.stages
+    ]
+    return [Count(stage, what, len(read_text(path).splitlines())) for stage, what, path in paths if path.exists()]
+
+
+def dropped(root: Path, manifest: Manifest) -> list[Count]:
+    """Rows a filter refused, counted by reason, the most frequent first."""
+    counts = []
+    for stage in FILTERED:
+        reasons = Counter(drop.reason for drop in _records(root, manifest, stage, "dropped.jsonl", Drop))
+        counts += [
+            Count(stage, reason, count)
+            for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+        ]
+    return counts
+
+
+def curves(root: Path, manifest: Manifest) -> list[Curve]:
+    """Loss of every training stage, and the margin of those that train on contrasts."""
+    found = []
+    for stage in TRAINED:
+        log = _records(root, manifest, stage, LOG, Step)
+        margins = [step.metrics["margin"] / step.metrics["groups"] for step in log if step.metrics.get("groups")]
+        if log:
+            found.append(Curve(stage, "loss", tuple(step.loss for step in log)))
+        if margins:
+            found.append(Curve(stage, "margin of a contrast, nats", tuple(margins)))
+    return found
+
+
+def seconds(root: Path, manifest: Manifest) -> list[tuple[str, float | None]]:
+    """How long each artefact took to make, in the order of the run; None where that was not written down."""
+    measured = [
+        (f"{claim} · {subject}", folder)
+        for subject, claims in manifest.measured.items()
+        for claim, folder in claims.items()
+    ]
+    names: dict[str, str] = {}
+    for name, folder in [*manifest.stages.items(), *measured]:
+        names.setdefault(folder, name)  # without introspection the adapter is the preference stage's, made once
+    return [(name, _timing(root / folder / TIMING)) for folder, name in names.items()]
+
+
+def _timing(path: Path) -> float | None:
+    return float(json.loads(read_text(path))["seconds"]) if path.exists() else None
+
+
+def transcripts(scores: ScoreTable, subjects: Sequence[str]) -> list[Transcript]:
+    """Replies side by side, in the order of the item file: nothing is picked."""
+    by_subject = {subject: _replies(scores[subject]["writes_coherently"]) for subject in subjects}
+    items = dict.fromkeys(item for replies in by_subject.values() for item in replies)
+    return [
+        Transcript(item, tuple(Reply(subject, *_shown(by_subject[subject], item)) for subject in subjects))
+        for item in items
+    ]
+
+
+def _replies(scores: Scores) -> dict[str, tuple[str, str]]:
+    """Item → (text, note); every readout of an item carries the same text, one is read."""
+    return {
+        score.item: (score.text, "" if score.value else "cut off at the length limit")
+        for score in scores
+        if score.readout == "stops"
+    }
+
+
+def _shown(replies: Mapping[str, tuple[str, str]], item: str) -> tuple[str, str]:
+    """The reply with its note, or why there is none."""
+    text, note = replies.get(item, ("", "not measured"))
+    return (text, note) if text or item not in replies else ("", "empty reply")
+
+
+def _records(root: Path, manifest: Manifest, stage: str, file: str, kind: type[R]) -> list[R]:
+    """Records of a stage's file, none where the stage was left out or the file is empty."""
+    path = root / manifest.stages[stage] / file if stage in manifest.stages else None
+    return read_jsonl(path, kind) if path and path.exists() and path.stat().st_size else []
