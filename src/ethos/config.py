@@ -78,7 +78,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
             f"--set {override!r} is not key=value", hint="for example: --set preference.optimisation.epochs=2"
         )
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
+        value = parsed["value"] if len(parsed) == 1 else text  # a line break may not smuggle in another key
     except tomllib.TOMLDecodeError:
         value = text
     *parents, last = key.split(".")

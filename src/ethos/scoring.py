@@ -6,7 +6,8 @@ prompts it stands under. Position ids are depths, and a position attends to its 
 so each sequence sees exactly what it would see alone. A prompt with four replies, two situations
 that begin alike, and the system prompt of a whole batch are computed once, and nothing is padded.
 
-The vocabulary head runs only on positions whose successor is scored.
+The vocabulary head runs only on positions whose successor is scored. Scoring reads what all sequences
+share once per call and keeps its keys and values.
 
 Shape suffixes: N = trie positions, S = scored positions, P = their distinct parents, D = hidden, V = vocabulary.
 """
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from ethos.chat import Rendered
 
@@ -130,14 +131,30 @@ def _finish(trie: Trie, paths: dict[int, list[int]], sequences: Sequence[Rendere
     )
 
 
-def hidden_states(model: Model, packed: Pack) -> Tensor:
+class Prefix(NamedTuple):
+    """Keys and values of tokens that every sequence begins with, layer by layer."""
+
+    length: int
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    def cache(self) -> DynamicCache:
+        """A fresh cache to continue from: a forward pass appends to its own copy."""
+        return DynamicCache(ddp_cache_data=self.layers)
+
+
+def hidden_states(model: Model, packed: Pack, prefix: Prefix | None = None) -> Tensor:
     """Final hidden states (P, D) at the positions whose next token is scored."""
     device = model.device
+    before = prefix.length if prefix else 0
+    attends = packed.attends_NN
+    if prefix:
+        attends = torch.cat([attends.new_ones(len(attends), before), attends], dim=1)
     hidden: Tensor = model.get_decoder()(
         input_ids=packed.tokens_N[None].to(device),
-        position_ids=packed.depth_N[None].to(device),
-        attention_mask=packed.attends_NN[None, None].to(device),
-        use_cache=False,
+        position_ids=packed.depth_N[None].to(device) + before,
+        attention_mask=attends[None, None].to(device),
+        past_key_values=prefix.cache() if prefix else None,
+        use_cache=prefix is not None,
     ).last_hidden_state[0]
     return hidden[packed.parents_P.to(device)]
 
@@ -148,9 +165,9 @@ def head_logits(model: Model, hidden_PD: Tensor) -> Tensor:
     return logits_PV.float()
 
 
-def token_logprobs(model: Model, packed: Pack) -> Tensor:
+def token_logprobs(model: Model, packed: Pack, prefix: Prefix | None = None) -> Tensor:
     """log p (nats) of each scored position's token given its ancestors: (S,), differentiable."""
-    logits_PV = head_logits(model, hidden_states(model, packed))
+    logits_PV = head_logits(model, hidden_states(model, packed, prefix))
     return picked_logprobs(logits_PV, packed)
 
 
@@ -165,13 +182,34 @@ def picked_logprobs(logits_PV: Tensor, packed: Pack) -> Tensor:
 def score(model: Model, sequences: Sequence[Rendered], *, limit: int = MAX_POSITIONS) -> list[NDArray[np.float64]]:
     """Per-token log-probabilities (nats) of each sequence's scored tokens.
 
-    Sequences are visited in lexicographic order, so that those with a common beginning meet in
-    one pack; the result is in the order given.
+    Tokens that all sequences begin with (a system prompt) are computed once. The rest is visited in
+    lexicographic order, so that sequences with a common beginning meet in one pack; the result is in
+    the order given.
     """
+    common = common_prefix(sequences)
+    prefix = read_prefix(model, sequences[0].tokens[:common]) if common else None
+    rest = [Rendered(sequence.tokens[common:], sequence.mask[common:]) for sequence in sequences]
     result: dict[int, NDArray[np.float64]] = {}
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i].tokens)
-    for packed in pack(sequences, [[i] for i in order], limit=limit):
-        logprobs = token_logprobs(model, packed).double().cpu().numpy()
+    order = sorted(range(len(rest)), key=lambda i: rest[i].tokens)
+    for packed in pack(rest, [[i] for i in order], limit=limit):
+        logprobs = token_logprobs(model, packed, prefix).double().cpu().numpy()
         for index, where in zip(packed.sequences, packed.scored, strict=True):
             result[index] = logprobs[where]
     return [result[i] for i in range(len(sequences))]
+
+
+def common_prefix(sequences: Sequence[Rendered]) -> int:
+    """Number of tokens that all sequences begin with and that no score needs the state of."""
+    if not sequences:
+        return 0
+    low, high = min(s.tokens for s in sequences), max(s.tokens for s in sequences)
+    shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    first_scored = min(s.mask.index(True) if any(s.mask) else len(s.mask) for s in sequences)
+    return max(0, min(shared, first_scored - 1))
+
+
+def read_prefix(model: Model, tokens: Sequence[int]) -> Prefix:
+    """Keys and values of a common beginning."""
+    cache = DynamicCache()
+    model.get_decoder()(input_ids=torch.tensor([tokens], device=model.device), past_key_values=cache, use_cache=True)
+    return Prefix(len(tokens), tuple((layer.keys, layer.values) for layer in cache.layers))

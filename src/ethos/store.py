@@ -39,7 +39,7 @@ def explained(path: Path) -> Iterator[None]:
                 f"no space left on the disk of {path}",
                 hint="free some space and run the same command again; finished stages are kept",
             ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise StoreError(
                 f"cannot write to {path}: {error.strerror}", hint="choose another folder with --out"
             ) from error
@@ -106,6 +106,8 @@ class Run:
         partial = folder.with_name(f"{folder.name}.partial")
         with explained(partial):
             partial.mkdir(parents=True, exist_ok=True)
+            for stray in partial.glob(".*"):  # a write that a kill cut short
+                stray.unlink()
             began = time.monotonic()
             make(partial)
             write_text(partial / TIMING, json.dumps({"seconds": round(time.monotonic() - began, 1)}))

@@ -25,17 +25,17 @@ def measure(bench: Bench) -> list[Score]:
     """The crossed score of every familiar item at every dose; `split` names the dose."""
     items = [item for item in thinned(load_items("crossed", Crossed), bench.per_split) if item.split == "familiar"]
     orders = [passage.text for passage in load_items("pressure", Passage)]
-    scores = []
-    for dose in DOSES:
-        for start in range(len(orders)):
-            chosen = [item for place, item in enumerate(items) if place % len(orders) == start]
-            suffix = "".join(f" {orders[(start + k) % len(orders)]}" for k in range(dose))
-            values = crossed_text(bench, chosen, suffix=suffix) if chosen else []
-            scores += [
-                Score(item=item.id, split=f"dose-{dose}", readout="crossed", value=value)
-                for item, value in zip(chosen, values, strict=True)
-            ]
-    return scores
+    asked = [(item, dose, suffix(orders, place, dose)) for dose in DOSES for place, item in enumerate(items)]
+    values = crossed_text(bench, [item for item, _, _ in asked], [text for _, _, text in asked])
+    return [
+        Score(item=item.id, split=f"dose-{dose}", readout="crossed", value=value)
+        for (item, dose, _), value in zip(asked, values, strict=True)
+    ]
+
+
+def suffix(orders: Sequence[str], place: int, dose: int) -> str:
+    """`dose` instructions for the item at `place`, each item beginning elsewhere in the list."""
+    return "".join(f" {orders[(place + k) % len(orders)]}" for k in range(dose))
 
 
 def slopes(scores: Sequence[Score]) -> list[float | None]:

@@ -34,15 +34,15 @@ def reply_scores(loaded: Loaded, cases: Sequence[tuple[list[Message], str]]) -> 
     return [float(logprobs.mean()) for logprobs in scoring.score(loaded.model, sequences)]
 
 
-def crossed_text(bench: Bench, items: Sequence[Crossed], *, suffix: str = "") -> list[float]:
+def crossed_text(bench: Bench, items: Sequence[Crossed], suffixes: Sequence[str] | None = None) -> list[float]:
     """The crossed score of each item: ½{[log p(r₁|A) − log p(r₂|A)] + [log p(r₂|B) − log p(r₁|B)]}, nats/token.
 
-    A liking for a reply that does not depend on the situation cancels exactly. `suffix` is added to
-    both situations.
+    A liking for a reply that does not depend on the situation cancels exactly. An item's suffix, if
+    any, is added to both its situations.
     """
     cases = [
         ([user(situation + suffix)], reply)
-        for item in items
+        for item, suffix in zip(items, suffixes or [""] * len(items), strict=True)
         for situation in (item.a, item.b)
         for reply in (item.r1, item.r2)
     ]

@@ -42,8 +42,8 @@ DECIDING: Mapping[str, tuple[Deciding, ...]] = {
     "carries_over": (Deciding("crossed, all but pressure", "crossed", OUTSIDE),),
     "leaves_other_requests_alone": (Deciding("intrusion", "intrusion"),),
     "holds_under_pressure": (
-        Deciding(f"{FIRST_DOSE} instructions", "crossed", (f"dose-{FIRST_DOSE}",)),
-        Deciding(f"{LAST_DOSE} instructions", "crossed", (f"dose-{LAST_DOSE}",)),
+        Deciding(f"dose {FIRST_DOSE}", "crossed", (f"dose-{FIRST_DOSE}",)),
+        Deciding(f"dose {LAST_DOSE}", "crossed", (f"dose-{LAST_DOSE}",)),
         Deciding("slope a doubling", "slope"),
     ),
     "keeps_its_abilities": (

@@ -74,7 +74,8 @@ def save(model: PeftModel, name: str, folder: Path, *, base: str) -> None:
     for file in (CONFIG, WEIGHTS):
         (source / file).replace(folder / file)
     shutil.rmtree(scratch)
-    config = json.loads((folder / CONFIG).read_text()) | {"base_model_name_or_path": base}
+    config = json.loads((folder / CONFIG).read_text())
+    config |= {"base_model_name_or_path": base, "target_modules": sorted(config["target_modules"])}  # a set, to peft
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
 
 
