@@ -7,6 +7,7 @@ which holds everything that decides its content; keys chain, so a change upstrea
 follows and nothing stale is ever reused. Run the same file twice and the second run only reads.
 """
 
+import random
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,7 +24,7 @@ from ethos.bench.items import contamination, items_digest, sealed_runs, texts_of
 from ethos.config import Introspection, RunConfig
 from ethos.constitution import Constitution, read_constitution
 from ethos.data import introspection
-from ethos.data.preferences import Mixture, preferences
+from ethos.data.preferences import Mixture, draw, preferences
 from ethos.data.recorded import Recorded, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
@@ -218,8 +219,9 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
         for reply in (row.chosen, row.rejected)
         if len(chat.render([*row.prompt, *reply]).tokens) > limit
     }
-    talks = introspection.recorded_conversations(inputs.recorded)
-    replay = introspection.replay_conversations(inputs.recorded)
+    rng = random.Random(config.seed)
+    talks = draw(introspection.recorded_conversations(inputs.recorded), config.mixture.conversations, rng)
+    replay = draw(introspection.replay_conversations(inputs.recorded), config.mixture.replay, rng)
     long_talks = {row.source for row in [*talks, *replay] if len(chat.render(row.messages).tokens) > limit}
     kept = [row for row in rows if row.group not in too_long]
     dropped = [Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(too_long | long_talks)]

@@ -54,8 +54,9 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
     keys, chat = stage_keys(config, inputs), models.load_tokenizer_chat(inputs.base)
     layers = AutoConfig.from_pretrained(inputs.base).num_hidden_layers
     contrasts = preference_units(preferences(inputs.recorded, config.mixture, seed=config.seed), chat)
-    replay = conversation_units(introspection.replay_conversations(inputs.recorded), chat)
-    talks = conversation_units(introspection.recorded_conversations(inputs.recorded), chat)
+    recorded, mixture = inputs.recorded, config.mixture
+    replay = conversation_units(introspection.replay_conversations(recorded), chat)[: mixture.replay]
+    talks = conversation_units(introspection.recorded_conversations(recorded), chat)[: mixture.conversations]
     preference = training_positions([*contrasts, *replay[: config.preference.replay]], config.preference, layers)
     rows = [_row(run, "data", keys.data, 0), _row(run, "preference", keys.preference, preference)]
     adapter: tuple[str, Record] = ("preference", keys.preference)

@@ -35,11 +35,15 @@ WRONG_PUSH_SHARE = 0.6
 
 
 class Mixture(Record):
-    """How many contrasts of each kind to train on; None takes all there are."""
+    """How many recorded rows of each kind to use, drawn by the seed; None takes all there are."""
 
     crossed: int | None = Field(None, ge=0)
     poles: int | None = Field(None, ge=0)
     voice: int | None = Field(None, ge=0)
+    conversations: int | None = Field(None, ge=0)
+    """Recorded reflections and interactions."""
+    replay: int | None = Field(None, ge=0)
+    """Ordinary requests: replay rows, and all that the neutral control learns from."""
     pushed: bool = True
     """Give the rows that have pushes a pushed variant, in place of the plain one in half the cases."""
     deliberated: bool = True
@@ -50,16 +54,17 @@ def preferences(recorded: Recorded, mixture: Mixture, *, seed: int) -> list[Pref
     """Preference rows of the mixture, drawn and varied by `seed`."""
     rng = random.Random(seed)
     rows: list[Preference] = []
-    for item in _some(recorded.crossed, mixture.crossed, rng):
+    for item in draw(recorded.crossed, mixture.crossed, rng):
         rows += _crossed(item, mixture, rng)
-    for pair, kind in [(p, "pole") for p in _some(recorded.poles, mixture.poles, rng)] + [
-        (v, "voice") for v in _some(recorded.voice, mixture.voice, rng)
+    for pair, kind in [(p, "pole") for p in draw(recorded.poles, mixture.poles, rng)] + [
+        (v, "voice") for v in draw(recorded.voice, mixture.voice, rng)
     ]:
         rows.append(_pair(pair, kind))
     return rows
 
 
-def _some(rows: Sequence[T], count: int | None, rng: random.Random) -> list[T]:
+def draw(rows: Sequence[T], count: int | None, rng: random.Random) -> list[T]:
+    """`count` of the rows in a random order, or all of them."""
     shuffled = rng.sample(rows, len(rows))
     return shuffled if count is None else shuffled[:count]
 

@@ -10,7 +10,7 @@ terms. We differ in adding the two margins of a crossed item before the sigmoid 
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ethos.records import Record
@@ -23,12 +23,21 @@ class CharacterLoss(Record):
 
     beta: float = Field(0.1, gt=0)
     """Inverse temperature of the implicit reward."""
+    reference_free: bool = False
+    """Take the policy's own margin, without subtracting the reference's: the loss then dwells on contrasts
+    that the base has wrong, and no reference pass is needed."""
     nll_weight: float = Field(0.1, ge=0)
     """On the chosen replies' negative log-likelihood per token."""
     kl_weight: float = Field(0.0, ge=0)
     """On the squared log-ratio per token, chosen and rejected."""
     sft_weight: float = Field(1.0, ge=0)
     """On conversations and replay rows."""
+
+    @model_validator(mode="after")
+    def _reference_where_needed(self) -> "CharacterLoss":
+        if self.reference_free and self.kl_weight:
+            raise ValueError("kl_weight needs a reference: set reference_free = false")
+        return self
 
 
 def character_objective(weights: CharacterLoss) -> Objective:
@@ -55,6 +64,8 @@ def _contrast(groups: Sequence[Scored], weights: CharacterLoss) -> tuple[Tensor,
     """Summed loss of groups whose sequences alternate chosen, rejected; and their summed margin (nats)."""
     policy = [logprobs for unit in groups for logprobs in unit.policy]
     reference = [logprobs.to(policy[0].device) for unit in groups for logprobs in unit.unit.reference]
+    if weights.reference_free:
+        reference = [torch.zeros_like(logprobs) for logprobs in policy]
     group_B = torch.tensor([g for g, unit in enumerate(groups) for _ in unit.policy[::2]], device=policy[0].device)
     margin_B = implicit_margin(_pairs(policy), _pairs(reference))
     loss = grouped_preference_loss(margin_B, group_B, beta=weights.beta).sum()

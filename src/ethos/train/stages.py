@@ -66,7 +66,9 @@ def train_preference(
     """Train an adapter on contrasts and write it, with its log, to `folder`."""
     chat = load_tokenizer_chat(base)
     model = lora.attach(load_base(base), "default", settings.lora, seed=seed)
-    contrasts = with_reference(model, preference_units(rows, chat))
+    contrasts = preference_units(rows, chat)
+    if not settings.loss.reference_free:
+        contrasts = with_reference(model, contrasts)
     units = [*contrasts, *conversation_units(replay[: settings.replay], chat)]
     log = train(
         model,
