@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from ethos.errors import DataError
 from ethos.records import Message
 
+REWRITES = "the chat template rewrites earlier turns, so masks cannot be placed"
+
 
 class Rendered(NamedTuple):
     """Tokens of a conversation, and which of them are learnt or scored."""
@@ -65,6 +67,8 @@ class Chat:
             if message.role != "assistant":
                 continue
             head = self._text(messages[:index], open_reply=True)
+            if not head.startswith(done):
+                raise DataError(REWRITES)
             reply, tail = self._reply_text(head, messages[: index + 1])
             for text, learnt in ((head[len(done) :], False), (reply + tail, index >= learn_from)):
                 encoded = self._encode(text)
@@ -72,16 +76,15 @@ class Chat:
                 mask += [learnt] * len(encoded)
             done = head + reply + tail
         if not any(mask):
-            raise DataError(
-                f"no token to learn in a conversation of {len(messages)} turns: {messages[0].content[:60]!r}"
-            )
+            opening = messages[0].content[:60] if messages else ""
+            raise DataError(f"no token to learn in a conversation of {len(messages)} turns: {opening!r}")
         return Rendered(_one_bos(tokens, self.tokenizer.bos_token_id), tuple(mask))
 
     def _reply_text(self, head: str, messages: Sequence[Message]) -> tuple[str, str]:
         """The last message as the template writes it, and the end-of-turn token after it."""
         full = self._text(messages, open_reply=False)
         if not full.startswith(head):
-            raise DataError("the chat template rewrites earlier turns, so masks cannot be placed")
+            raise DataError(REWRITES)
         reply = messages[-1].content.strip()
         rest = full[len(head) :]
         if not rest.startswith(reply):

@@ -19,6 +19,7 @@ from ethos.records import Record, explain, read_text
 
 SHIPPED = Path(__file__).parent / "constitutions"
 MAX_BYTES = 1_000_000
+DEEP_KEY = re.compile(r"(?m)^[^\"'#\n]*(\.[^\"'#\n.=]*){64}")
 NEAR_DUPLICATE = 0.6
 """Jaccard similarity of word 3-grams above which two prompts count as the same."""
 
@@ -115,6 +116,8 @@ def read_constitution(name: str) -> Constitution:
             raise ConstitutionError(
                 f"{path}: is empty", hint="start from a shipped one: ethos constitution show virtuous-reasoner"
             )
+        if DEEP_KEY.search(text):  # tomllib takes time quadratic in the length of a dotted key
+            raise ConstitutionError(f"{path}: nested too deeply")
         return Constitution.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConstitutionError(f"{path}: not TOML: {error}") from error

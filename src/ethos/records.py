@@ -8,13 +8,15 @@ LLaMA-Factory read the files as they are.
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ethos.errors import DataError
 
 Role = Literal["system", "user", "assistant"]
+Text = Annotated[str, Field(min_length=1)]
+"""A string that says something."""
 
 
 class Record(BaseModel):
@@ -98,10 +100,15 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def jsonl_lines(text: str) -> list[str]:
+    """Lines of JSONL text: split at line feeds alone, since JSON strings may hold other line breaks."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def read_jsonl(path: Path, kind: type[R]) -> list[R]:
     """All records of a JSONL file. A broken line raises DataError with its number and fault."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(jsonl_lines(read_text(path)), 1):
         try:
             rows.append(kind.model_validate_json(line))
         except ValidationError as error:

@@ -120,6 +120,7 @@ def p_value(values: Sequence[float], *, mean: float = 0.0, side: Side = "two-sid
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values (Holm 1979), in the order given."""
+    p_values = [1.0 if math.isnan(p) else p for p in p_values]  # what could not be computed is no evidence
     order = np.argsort(p_values)
     adjusted, running = np.empty(len(p_values)), 0.0
     for rank, index in enumerate(order):

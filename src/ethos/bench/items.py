@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from ethos.constitution import Split, word_ngrams
 from ethos.data.recorded import Kind
 from ethos.errors import DataError
-from ethos.records import Record, explain, read_text
+from ethos.records import Record, explain, jsonl_lines, read_text
 
 ITEMS = Path(__file__).parent / "items"
 OVERLAP_WORDS = 8
@@ -132,7 +132,7 @@ I = TypeVar("I", Crossed, Triple, Unrelated, Choice, Instruction, Passage, Writi
 def load_items(name: str, kind: type[I], *, folder: Path = ITEMS) -> list[I]:
     """All items of one file. A missing canary, a broken line or a repeated id raises DataError."""
     path = folder / f"{name}.jsonl"
-    lines = read_text(path).splitlines()
+    lines = jsonl_lines(read_text(path))
     items: list[I] = []
     for number, line in enumerate(lines, 1):
         expected: type[Canary] | type[I] = Canary if number == 1 else kind
@@ -186,7 +186,7 @@ def _strings(value: Any) -> list[str]:
 
 def sealed_runs(folder: Path = ITEMS) -> frozenset[tuple[str, ...]]:
     """Every run of eight words of every item."""
-    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in read_text(path).splitlines()[1:]]
+    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in jsonl_lines(read_text(path))[1:]]
     return frozenset(gram for line in lines for gram in _runs(_strings(json.loads(line))))
 
 

@@ -100,17 +100,19 @@ def letter_probabilities(
 ) -> tuple[Floats, Floats]:
     """P(letter | one of them), (prompts, letters), and the mass of all letters together, (prompts,).
 
-    Every first token that can begin the letter ("A", " A", "(A") is summed.
+    Every first token that can begin the letter ("A", " A") is summed.
     """
     variants = [
         [loaded.chat.tokenizer.encode(form.format(letter), add_special_tokens=False)[0] for form in ("{}", " {}")]
         for letter in letters
     ]
+    shared = set.intersection(*map(set, variants))  # a token that begins every letter is evidence for none
+    variants = [[token for token in dict.fromkeys(tokens) if token not in shared] for tokens in variants]
     sequences, owner = [], []
     for place, messages in enumerate(prompts):
         head = loaded.chat.prompt(messages)
         for column, tokens in enumerate(variants):
-            for token in dict.fromkeys(tokens):
+            for token in tokens:
                 sequences.append(Rendered((*head, token), (*[False] * len(head), True)))
                 owner.append((place, column))
     probability = np.zeros((len(prompts), len(letters)))
@@ -139,7 +141,7 @@ def crossed_deliberated(
     ]
     scored = scoring.score(bench.loaded.model, sequences)
     totals = np.array([logprobs.sum() for logprobs in scored]).reshape(-1, considerations)
-    lengths = np.array([len(logprobs) for logprobs in scored]).reshape(-1, considerations)[:, 0]
+    lengths = np.array([len(logprobs) for logprobs in scored]).reshape(-1, considerations).mean(1)
     averaged = (np.logaddexp.reduce(totals, axis=1) - math.log(considerations)) / lengths
     values = _cross(averaged.reshape(-1, 4))
     return [

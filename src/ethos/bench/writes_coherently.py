@@ -19,11 +19,12 @@ from ethos.bench.readouts import reply_scores
 from ethos.data.filters import repeated_share
 from ethos.models import adapter_off
 from ethos.records import user
-from ethos.samplers.local import Request, sample
+from ethos.samplers.local import Reply, Request, sample
 from ethos.stats import estimate, holm, not_worse
 
 MARGINS = {"relevance": 0.15, "repetition": 0.05, "stops": 0.15}
 HIGHER_IS_WORSE = ("repetition",)
+READOUTS = ("relevance", "repetition", "stops", "words")
 MAX_TOKENS = 80
 
 
@@ -43,13 +44,18 @@ def measure(bench: Bench) -> list[Score]:
     scores = []
     for i, (item, reply) in enumerate(zip(items, replies, strict=True)):
         reason = "" if reply.text else "empty reply"
-        values = {"relevance": relevance.get(i), "repetition": repeated_share(reply.text) if reply.text else None}
-        values |= {"stops": float(reply.finish == "stop"), "words": float(len(reply.text.split()))}
+        values = _values(reply, relevance[i]) if reply.text else dict.fromkeys(READOUTS)
         scores += [
             Score(item=item.id, split="unrelated", readout=name, value=value, reason=reason, text=reply.text)
             for name, value in values.items()
         ]
     return scores
+
+
+def _values(reply: Reply, relevance: float) -> dict[str, float | None]:
+    """Every readout of a reply that says something."""
+    values = relevance, repeated_share(reply.text), float(reply.finish == "stop"), float(len(reply.text.split()))
+    return dict(zip(READOUTS, values, strict=True))
 
 
 def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:

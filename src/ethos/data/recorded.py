@@ -17,7 +17,7 @@ from pydantic import model_validator
 
 from ethos.constitution import recorded_folder
 from ethos.errors import DataError
-from ethos.records import Message, Record, read_jsonl
+from ethos.records import Message, Record, Text, read_jsonl
 
 Kind = Literal[
     "urgency",
@@ -47,10 +47,10 @@ class CrossedRow(Record):
 
     id: str
     kind: Kind
-    a: str
-    b: str
-    r1: str
-    r2: str
+    a: Text
+    b: Text
+    r1: Text
+    r2: Text
     fact: str
     """What decides, in a few words; never shown to a model."""
     thought_a: str = ""
@@ -75,9 +75,9 @@ class PairRow(Record):
 
     id: str
     trait: str
-    prompt: str
-    chosen: str
-    rejected: str
+    prompt: Text
+    chosen: Text
+    rejected: Text
 
 
 class PoleRow(PairRow):
@@ -102,8 +102,8 @@ class AnswerRow(Record):
     """A prompt with one reply: a reflection, or a replay row."""
 
     id: str
-    prompt: str
-    response: str
+    prompt: Text
+    response: Text
 
 
 class InteractionRow(Record):

@@ -7,7 +7,8 @@ batch it happens to run in (up to rounding of the batched matrix products).
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from ethos.errors import StoreError
 from ethos.models import Loaded
 from ethos.progress import meter
 from ethos.records import Message, Record
@@ -46,11 +48,22 @@ class ReplyCache:
     """Replies on disk, keyed by subject and request: a killed stage asks nothing twice."""
 
     def __init__(self, path: Path) -> None:
-        self.database = sqlite3.connect(path)
-        self.database.execute("PRAGMA journal_mode=WAL")
-        self.database.execute(
-            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
-        )
+        self.path = path
+        with self._explained():
+            self.database = sqlite3.connect(path)
+            self.database.execute("PRAGMA journal_mode=WAL")
+            self.database.execute(
+                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """SQLite hides a full disk or a read-only folder behind its own error."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            hint = "free some space, or choose another folder with --out; what is stored is kept"
+            raise StoreError(f"cannot use the reply cache {self.path}: {error}", hint=hint) from error
 
     @staticmethod
     def key(subject: str, request: Request) -> str:
@@ -64,7 +77,7 @@ class ReplyCache:
 
     def put(self, replies: dict[str, Reply]) -> None:
         """Store replies in one transaction."""
-        with self.database:
+        with self._explained(), self.database:
             self.database.executemany(
                 "INSERT OR REPLACE INTO replies VALUES (?, ?)", [(k, r.model_dump_json()) for k, r in replies.items()]
             )
