@@ -3,11 +3,12 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ethos.bench.battery import CLAIMS, find_claim
+from ethos.bench.items import DEVELOPMENT, ITEMS
 from ethos.data.introspection import IntrospectionSampling
 from ethos.data.preferences import Mixture
 from ethos.errors import ConfigError, DataError
@@ -27,6 +28,8 @@ class BenchSettings(Record):
     """What is measured."""
 
     claims: tuple[str, ...] = tuple(CLAIMS)
+    items: Literal["sealed", "development"] = "sealed"
+    """`development` for everything that is tuned; `sealed` for what is reported."""
     per_split: int | None = Field(None, gt=0)
     """Items per split and claim; None measures all."""
 
@@ -34,6 +37,21 @@ class BenchSettings(Record):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(find_claim(name).name for name in names)
+
+    @model_validator(mode="after")
+    def _measurable(self) -> "BenchSettings":
+        there = {path.stem for path in self.folder.glob("*.jsonl")}
+        missing = [name for name in self.claims if not set(find_claim(name).items) <= there]
+        if missing:
+            raise ValueError(
+                f"the {self.items} items have nothing for {', '.join(missing)}; list the other claims in bench.claims"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the items."""
+        return DEVELOPMENT if self.items == "development" else ITEMS
 
 
 class RunConfig(Record):

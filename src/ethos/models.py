@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,7 +100,8 @@ def base_folder(model: str) -> Path:
 
 
 def _quiet() -> None:
-    """No bars of transformers' own between ours."""
+    """No bars of transformers' own between ours, and no warning that a user can do nothing about."""
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # PEFT 0.21 asks by the old name
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
@@ -181,7 +183,7 @@ def load_base(folder: Path) -> PreTrainedModel:
         folder, dtype=fast_dtype(), attn_implementation="sdpa"
     )
     model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
-    model.eval()
+    model.train(False)
     return model
 
 

@@ -193,7 +193,10 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
     preference = PreferenceKey(data=data.digest(), training=config.preference, dtype=dtype, seed=config.seed)
     neutral = ConversationsKey(data=data.digest(), on="", training=config.neutral, dtype=dtype, seed=config.seed)
     baseline = BaselineKey(
-        data=data.digest(), items=items_digest("triples", "crossed"), per_split=config.bench.per_split, seed=config.seed
+        data=data.digest(),
+        items=items_digest("triples", "crossed", folder=config.bench.folder),
+        per_split=config.bench.per_split,
+        seed=config.seed,
     )
     if not config.introspection:
         return Keys(data, preference, None, None, neutral, baseline)
@@ -319,7 +322,10 @@ def learn_neutral(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -
 def fit_baseline(config: RunConfig, data: Path, folder: Path) -> None:
     """The bag-of-words baseline on the same training contrasts."""
     rows = read_jsonl(data / "preferences.jsonl", Preference)
-    write_text(folder / "baseline.jsonl", to_jsonl(baseline_scores(rows, config.bench.per_split, seed=config.seed)))
+    write_text(
+        folder / "baseline.jsonl",
+        to_jsonl(baseline_scores(rows, config.bench.per_split, seed=config.seed, folder=config.bench.folder)),
+    )
 
 
 def measure(
@@ -336,7 +342,9 @@ def measure(
         if not loaded:
             loaded.append(load_subject(inputs, subject, adapter))
         chat = models.load_tokenizer_chat(inputs.base)
-        bench = Bench(loaded[0], loaded[0]._replace(chat=chat), cache, config.bench.per_split, config.seed)
+        bench = Bench(
+            loaded[0], loaded[0]._replace(chat=chat), cache, config.bench.per_split, config.seed, config.bench.folder
+        )
         write_text(folder / SCORES, to_jsonl(claim.measure(bench)))
 
     folders = {}
@@ -359,7 +367,7 @@ def measure_key(config: RunConfig, subject: Subject, claim: Claim) -> MeasureKey
         subject=subject.digest(),
         claim=claim.name,
         version=claim.version,
-        items=items_digest(*claim.items),
+        items=items_digest(*claim.items, folder=config.bench.folder),
         per_split=config.bench.per_split,
         dtype=str(models.fast_dtype()),
         seed=config.seed,

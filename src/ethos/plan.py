@@ -106,9 +106,9 @@ def training_positions(units: list[Unit], training: Training, num_layers: int) -
 def battery_positions(config: RunConfig, chat: Chat) -> int:
     """Trie positions of one subject's measurements, estimated from the contrasts."""
     sequences: list[Rendered] = []
-    for item in thinned(load_items("crossed", Crossed), config.bench.per_split):
+    for item in thinned(load_items("crossed", Crossed, folder=config.bench.folder), config.bench.per_split):
         sequences += [chat.reply([user(s)], reply) for s in (item.a, item.b) for reply in (item.r1, item.r2)]
-    for triple in thinned(load_items("triples", Triple), config.bench.per_split):
+    for triple in thinned(load_items("triples", Triple, folder=config.bench.folder), config.bench.per_split):
         sequences += [chat.reply([user(triple.prompt)], r) for r in (triple.chosen, triple.opposite, triple.plain)]
     groups = [[i] for i in sorted(range(len(sequences)), key=lambda i: sequences[i].tokens)]
     return BATTERY_COST * sum(len(packed.tokens_N) for packed in scoring.pack(sequences, groups))

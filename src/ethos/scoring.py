@@ -13,7 +13,7 @@ Shape suffixes: N = trie positions, S = scored positions, P = their distinct par
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -210,6 +210,6 @@ def common_prefix(sequences: Sequence[Rendered]) -> int:
 
 def read_prefix(model: Model, tokens: Sequence[int]) -> Prefix:
     """Keys and values of a common beginning."""
-    cache = DynamicCache()
+    cache: Any = DynamicCache()
     model.get_decoder()(input_ids=torch.tensor([tokens], device=model.device), past_key_values=cache, use_cache=True)
     return Prefix(len(tokens), tuple((layer.keys, layer.values) for layer in cache.layers))

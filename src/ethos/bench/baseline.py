@@ -7,13 +7,14 @@ sees the same two replies in both situations and must be wrong in one.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from ethos.bench.items import Crossed, Triple, load_items, thinned
+from ethos.bench.items import ITEMS, Crossed, Triple, load_items, thinned
 from ethos.errors import DataError
 from ethos.records import Preference, Record
 
@@ -51,13 +52,15 @@ class BagOfWords:
         return 0.5 if gap == 0 else float(gap > 0)
 
 
-def baseline_scores(training: Sequence[Preference], per_split: int | None, *, seed: int) -> list[BaselineScore]:
+def baseline_scores(
+    training: Sequence[Preference], per_split: int | None, *, seed: int, folder: Path = ITEMS
+) -> list[BaselineScore]:
     """Accuracy on every contrast and split of the benchmark, pole and voice fitted on the training pairs."""
     pairs = [(row.chosen[-1].content, row.rejected[-1].content) for row in training]
     bag = BagOfWords(pairs, seed=seed)
     triples, crossed = (
-        thinned(load_items("triples", Triple), per_split),
-        thinned(load_items("crossed", Crossed), per_split),
+        thinned(load_items("triples", Triple, folder=folder), per_split),
+        thinned(load_items("crossed", Crossed, folder=folder), per_split),
     )
     hits: dict[str, list[float]] = {}
     for item in triples:

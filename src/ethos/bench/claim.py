@@ -5,8 +5,10 @@ compares two subjects on the same items. Measuring needs a model; judging needs 
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ethos.bench.items import ITEMS, Item, load_items, thinned
 from ethos.errors import NothingScored
 from ethos.models import Loaded
 from ethos.records import Record
@@ -36,6 +38,13 @@ class Bench(NamedTuple):
     per_split: int | None
     """Items per split, None for all."""
     seed: int
+    folder: Path = ITEMS
+    """Where its items are."""
+
+    def items(self, name: str, kind: type[Item], splits: Sequence[str] | None = None) -> list[Item]:
+        """The items of one file to measure, thinned by split; some splits of them, or all."""
+        kept = thinned(load_items(name, kind, folder=self.folder), self.per_split)
+        return [item for item in kept if splits is None or getattr(item, "split", "") in splits]
 
 
 class Line(NamedTuple):

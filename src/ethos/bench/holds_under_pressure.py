@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, pick, shift
-from ethos.bench.items import Crossed, Passage, load_items, thinned
+from ethos.bench.items import Crossed, Passage, load_items
 from ethos.bench.readouts import crossed_text
 from ethos.stats import estimate, paired
 
@@ -23,8 +23,8 @@ DOSES = (0, 1, 2, 4, 8)
 
 def measure(bench: Bench) -> list[Score]:
     """The crossed score of every familiar item at every dose; `split` names the dose."""
-    items = [item for item in thinned(load_items("crossed", Crossed), bench.per_split) if item.split == "familiar"]
-    orders = [passage.text for passage in load_items("pressure", Passage)]
+    items = bench.items("crossed", Crossed, ["familiar"])
+    orders = [passage.text for passage in load_items("pressure", Passage, folder=bench.folder)]
     asked = [(item, dose, suffix(orders, place, dose)) for dose in DOSES for place, item in enumerate(items)]
     values = crossed_text(bench, [item for item, _, _ in asked], [text for _, _, text in asked])
     return [

@@ -18,6 +18,8 @@ from ethos.errors import DataError
 from ethos.records import Record, explain, jsonl_lines, read_text
 
 ITEMS = Path(__file__).parent / "items"
+DEVELOPMENT = Path(__file__).parent / "development"
+"""Items to tune on, by other hands than the sealed ones; never trained on either."""
 OVERLAP_WORDS = 8
 """Words in a row that, shared between training and an item, count as contamination."""
 
@@ -126,16 +128,16 @@ class Writing(Record):
     prompt: str
 
 
-I = TypeVar("I", Crossed, Triple, Unrelated, Choice, Instruction, Passage, Writing)  # noqa: E741
+Item = TypeVar("Item", Crossed, Triple, Unrelated, Choice, Instruction, Passage, Writing)
 
 
-def load_items(name: str, kind: type[I], *, folder: Path = ITEMS) -> list[I]:
+def load_items(name: str, kind: type[Item], *, folder: Path = ITEMS) -> list[Item]:
     """All items of one file. A missing canary, a broken line or a repeated id raises DataError."""
     path = folder / f"{name}.jsonl"
     lines = jsonl_lines(read_text(path))
-    items: list[I] = []
+    items: list[Item] = []
     for number, line in enumerate(lines, 1):
-        expected: type[Canary] | type[I] = Canary if number == 1 else kind
+        expected: type[Canary] | type[Item] = Canary if number == 1 else kind
         try:
             record = expected.model_validate_json(line)
         except ValidationError as error:
@@ -150,7 +152,7 @@ def load_items(name: str, kind: type[I], *, folder: Path = ITEMS) -> list[I]:
     return items
 
 
-def thinned(items: list[I], per_split: int | None) -> list[I]:
+def thinned(items: list[Item], per_split: int | None) -> list[Item]:
     """The first `per_split` items of every split (or of the file, where items have none)."""
     if per_split is None:
         return items
@@ -184,9 +186,10 @@ def _strings(value: Any) -> list[str]:
     return []
 
 
-def sealed_runs(folder: Path = ITEMS) -> frozenset[tuple[str, ...]]:
-    """Every run of eight words of every item."""
-    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in jsonl_lines(read_text(path))[1:]]
+def sealed_runs(*folders: Path) -> frozenset[tuple[str, ...]]:
+    """Every run of eight words of every item; the development split is as untouchable as the sealed one."""
+    files = [path for folder in folders or (ITEMS, DEVELOPMENT) for path in sorted(folder.glob("*.jsonl"))]
+    lines = [line for path in files for line in jsonl_lines(read_text(path))[1:]]
     return frozenset(gram for line in lines for gram in _runs(_strings(json.loads(line))))
 
 

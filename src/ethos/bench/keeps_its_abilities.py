@@ -16,7 +16,7 @@ import torch
 
 from ethos import scoring
 from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, differences, pick, shift
-from ethos.bench.items import Choice, Instruction, Passage, load_items, thinned
+from ethos.bench.items import Choice, Instruction, Passage
 from ethos.bench.readouts import reply_scores
 from ethos.bench.verifiers import fulfils
 from ethos.models import Loaded, adapter_off
@@ -34,7 +34,7 @@ def measure(bench: Bench) -> list[Score]:
 
 
 def _choice(bench: Bench) -> list[Score]:
-    items = thinned(load_items("choice", Choice), bench.per_split)
+    items = bench.items("choice", Choice)
     scores = iter(
         reply_scores(bench.loaded, [([user(item.question)], option) for item in items for option in item.options])
     )
@@ -47,7 +47,7 @@ def _choice(bench: Bench) -> list[Score]:
 
 
 def _instructions(bench: Bench) -> list[Score]:
-    items = thinned(load_items("instructions", Instruction), bench.per_split)
+    items = bench.items("instructions", Instruction)
     requests = [Request(messages=[user(item.prompt)], max_tokens=64, temperature=0) for item in items]
     replies = sample(bench.loaded, requests, bench.cache, label="verifiable instructions")
     return [
@@ -64,7 +64,7 @@ def _instructions(bench: Bench) -> list[Score]:
 
 def _prose(bench: Bench) -> list[Score]:
     scores = []
-    for item in thinned(load_items("neutral_text", Passage), bench.per_split):
+    for item in bench.items("neutral_text", Passage):
         surprise, kl = _surprise_and_kl(bench.loaded, bench.base, item.text)
         scores += [
             Score(item=item.id, split="unrelated", readout=name, value=value)

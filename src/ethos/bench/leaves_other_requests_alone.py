@@ -20,7 +20,7 @@ OUTCOMES: dict[str, Outcome] = {"equivalent": "held", "different": "refuted", "u
 
 def measure(bench: Bench) -> list[Score]:
     """log p(intruding) − log p(plain) per token."""
-    items = thinned(load_items("unrelated", Unrelated), bench.per_split and 2 * bench.per_split)
+    items = thinned(load_items("unrelated", Unrelated, folder=bench.folder), bench.per_split and 2 * bench.per_split)
     scores = reply_scores(
         bench.loaded, [([user(item.prompt)], reply) for item in items for reply in (item.intruding, item.plain)]
     )

@@ -13,7 +13,7 @@ sets (Gardner et al. 2020, arXiv:2004.02709).
 from collections.abc import Sequence
 
 from ethos.bench.claim import Bench, Claim, Line, Outcome, Score, Verdict, shift, side_line
-from ethos.bench.items import Crossed, Triple, load_items, thinned
+from ethos.bench.items import Crossed, Triple
 from ethos.bench.readouts import crossed_deliberated, crossed_letter, crossed_text, triple_contrasts
 
 DELIBERATED_ITEMS = 24
@@ -21,8 +21,8 @@ DELIBERATED_ITEMS = 24
 
 def contrasts(bench: Bench, splits: Sequence[str]) -> list[Score]:
     """Voice, pole and crossed contrasts of some splits."""
-    triples = [item for item in thinned(load_items("triples", Triple), bench.per_split) if item.split in splits]
-    crossed = [item for item in thinned(load_items("crossed", Crossed), bench.per_split) if item.split in splits]
+    triples = bench.items("triples", Triple, splits)
+    crossed = bench.items("crossed", Crossed, splits)
     values = crossed_text(bench, crossed)
     return triple_contrasts(bench, triples) + [
         Score(item=item.id, split=item.split, readout="crossed", value=value)
@@ -32,7 +32,7 @@ def contrasts(bench: Bench, splits: Sequence[str]) -> list[Score]:
 
 def measure(bench: Bench) -> list[Score]:
     """All readouts on the familiar split."""
-    familiar = [item for item in thinned(load_items("crossed", Crossed), bench.per_split) if item.split == "familiar"]
+    familiar = bench.items("crossed", Crossed, ["familiar"])
     return [
         *contrasts(bench, ["familiar"]),
         *crossed_letter(bench, familiar),

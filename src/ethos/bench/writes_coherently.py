@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, differences, shift
-from ethos.bench.items import Writing, load_items, thinned
+from ethos.bench.items import Writing
 from ethos.bench.readouts import reply_scores
 from ethos.data.filters import repeated_share
 from ethos.models import adapter_off
@@ -30,7 +30,7 @@ MAX_TOKENS = 80
 
 def measure(bench: Bench) -> list[Score]:
     """Sample one reply an item and score it."""
-    items = thinned(load_items("writing", Writing), bench.per_split)
+    items = bench.items("writing", Writing)
     requests = [
         Request(messages=[user(item.prompt)], max_tokens=MAX_TOKENS, seed=bench.seed + i)
         for i, item in enumerate(items)

@@ -61,7 +61,7 @@ class ReplyCache:
         """SQLite hides a full disk or a read-only folder behind its own error."""
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             hint = "free some space, or choose another folder with --out; what is stored is kept"
             raise StoreError(f"cannot use the reply cache {self.path}: {error}", hint=hint) from error
 

@@ -1,0 +1,408 @@
+"""Each claim's judge on scores made by hand: held, refuted and undecided mean what the claim says."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ethos.bench import (
+    carries_over,
+    holds_under_pressure,
+    keeps_its_abilities,
+    leaves_other_requests_alone,
+    shows_the_character,
+    writes_coherently,
+)
+from ethos.bench.battery import CLAIMS, find_claim
+from ethos.bench.claim import Outcome, Score, Verdict, differences, pick, shift
+from ethos.errors import ConfigError, NothingScored
+
+NUM_ITEMS = 30
+
+
+def scores(readout: str, values: Sequence[float | None], *, split: str = "familiar") -> list[Score]:
+    return [
+        Score(item=f"{split}-{i}", split=split, readout=readout, value=value, reason="" if value is not None else "x")
+        for i, value in enumerate(values)
+    ]
+
+
+def around(mean: float, *, spread: float = 0.1, seed: int = 0) -> list[float]:
+    """Values with exactly this mean and an even spread to both sides of it."""
+    values = [mean + spread * (2 * i / (NUM_ITEMS - 1) - 1) for i in range(NUM_ITEMS)]
+    random.Random(seed).shuffle(values)
+    return values
+
+
+def moved(before: Sequence[Score], by: Sequence[float]) -> list[Score]:
+    """The same items, each moved."""
+    return [
+        score.model_copy(update={"value": score.value + change})
+        for score, change in zip(before, by, strict=True)
+        if score.value is not None
+    ]
+
+
+ABOVE, BELOW, NOTHING = around(0.3), around(-0.3), around(0.0)
+
+# --- shows_the_character: the crossed shift alone decides
+
+
+def shown(**shifts: list[float]) -> Verdict:
+    """The verdict on shifts by readout; readouts left out do not move."""
+    base = {
+        name: scores(name, around(1.0, spread=0.5, seed=1))
+        for name in ("crossed", "pole", "voice", "deliberated", "letter")
+    }
+    subject = [score for name in base for score in moved(base[name], shifts.get(name, [0.0] * NUM_ITEMS))]
+    return shows_the_character.judge([score for rows in base.values() for score in rows], subject)
+
+
+@pytest.mark.parametrize(
+    ("crossed", "outcome"), [(ABOVE, "held"), (BELOW, "refuted"), (NOTHING, "undecided"), ([0.0] * 30, "undecided")]
+)
+def test_the_character_is_shown_by_a_crossed_shift_above_zero(crossed: list[float], outcome: Outcome) -> None:
+    assert shown(crossed=crossed).outcome == outcome
+
+
+@pytest.mark.parametrize("style", [ABOVE, BELOW])
+def test_voice_and_pole_never_decide_whether_the_character_is_shown(style: list[float]) -> None:
+    assert shown(crossed=NOTHING, pole=style, voice=style, letter=style, deliberated=style).outcome == "undecided"
+    assert shown(crossed=ABOVE, pole=style, voice=style).outcome == "held"
+
+
+def test_the_verdict_shows_every_readout_with_its_shift() -> None:
+    lines = {line.label: line for line in shown(crossed=ABOVE, pole=BELOW).lines}
+    assert set(lines) == {"crossed", "pole", "voice", "deliberated", "letter"}
+    assert lines["crossed"].estimate.mean == pytest.approx(0.3)
+    assert lines["pole"].estimate.mean == pytest.approx(-0.3)
+    assert lines["letter"].unit == "probability"
+
+
+# --- carries_over: domain, format and role pooled; pressure apart
+
+
+def carried(**shifts: list[float]) -> Verdict:
+    base = [
+        score
+        for readout in ("crossed", "pole", "voice")
+        for split in carries_over.SPLITS
+        for score in scores(readout, around(0.0, spread=0.5, seed=2), split=split)
+    ]
+    subject = [
+        score
+        for readout in ("crossed", "pole", "voice")
+        for split in carries_over.SPLITS
+        for score in moved(
+            pick(base, readout, [split]), shifts.get(split, NOTHING) if readout == "crossed" else around(0.3)
+        )
+    ]
+    return carries_over.judge(base, subject)
+
+
+@pytest.mark.parametrize(("change", "outcome"), [(ABOVE, "held"), (BELOW, "refuted"), (NOTHING, "undecided")])
+def test_the_character_carries_over_by_the_pooled_crossed_shift(change: list[float], outcome: Outcome) -> None:
+    assert carried(domain=change, format=change, role=change).outcome == outcome
+
+
+@pytest.mark.parametrize("pressure", [ABOVE, BELOW])
+def test_pressure_is_reported_apart_and_decides_nothing(pressure: list[float]) -> None:
+    assert carried(pressure=pressure).outcome == "undecided"
+    assert carried(domain=ABOVE, format=ABOVE, role=ABOVE, pressure=pressure).outcome == "held"
+    lines = {line.label: line.estimate for line in carried(pressure=pressure).lines}
+    assert lines["crossed, pressure"].mean == pytest.approx(np.mean(pressure))
+    assert lines["crossed, all but pressure"].num_scored == 3 * NUM_ITEMS
+
+
+def test_a_side_readout_that_could_not_be_scored_is_left_out_of_the_lines() -> None:
+    base = [score for name in ("crossed", "pole", "voice", "deliberated") for score in scores(name, ABOVE)]
+    unread = scores("letter", [None] * NUM_ITEMS)
+    verdict = shows_the_character.judge([*base, *unread], [*moved(base, ABOVE * 4), *unread])
+    assert verdict.outcome == "held"
+    assert [line.label for line in verdict.lines] == ["crossed", "pole", "voice", "deliberated"]
+
+
+def test_the_sentence_names_the_splits_that_hold_by_themselves() -> None:
+    assert "above zero by itself in domain." in carried(domain=around(0.9)).sentence
+    assert "above zero in no split by itself" in carried().sentence
+
+
+# --- leaves_other_requests_alone: equivalence within the margin
+
+
+def left_alone(changes: Sequence[float]) -> Verdict:
+    base = scores("intrusion", around(-1.0, spread=0.5)[: len(changes)], split="unrelated")
+    return leaves_other_requests_alone.judge(base, moved(base, changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        (around(0.01, spread=0.02), "held"),
+        (around(-0.01, spread=0.02), "held"),
+        (around(0.3), "refuted"),
+        (around(-0.3), "refuted"),
+        (around(0.04, spread=0.5), "undecided"),
+        ([0.01, -0.02, 0.06], "undecided"),
+    ],
+)
+def test_requests_are_left_alone_when_the_shift_is_equivalent_to_none(changes: list[float], outcome: Outcome) -> None:
+    assert left_alone(changes).outcome == outcome
+
+
+def test_a_subject_equal_to_its_base_leaves_requests_alone() -> None:
+    assert left_alone([0.0] * NUM_ITEMS).outcome == "held"
+
+
+# --- holds_under_pressure: above zero at every dose, and not falling
+
+DOSES = holds_under_pressure.DOSES
+
+
+def under_pressure(shift_at: Callable[[int], float], *, spread: float = 0.1) -> Verdict:
+    """The verdict on a mean shift at each dose; every item keeps its own distance from the mean."""
+    distances = around(0.0, spread=spread)
+    base, subject = [], []
+    for dose in DOSES:
+        for i, distance in enumerate(distances):
+            score = Score(item=f"item-{i}", split=f"dose-{dose}", readout="crossed", value=0.1 * i)
+            base.append(score)
+            subject.append(score.model_copy(update={"value": 0.1 * i + shift_at(dose) + distance}))
+    return holds_under_pressure.judge(base, subject)
+
+
+def test_a_shift_that_stays_holds_under_pressure() -> None:
+    assert under_pressure(lambda dose: 0.3).outcome == "held"
+
+
+def test_a_shift_that_grows_holds_under_pressure() -> None:
+    assert under_pressure(lambda dose: 0.3 + 0.1 * dose).outcome == "held"
+
+
+def test_a_shift_that_falls_and_stays_above_zero_is_undecided() -> None:
+    assert under_pressure(lambda dose: 1.0 - 0.05 * dose).outcome == "undecided"
+
+
+def test_a_shift_that_reaches_zero_at_one_dose_is_undecided() -> None:
+    assert under_pressure(lambda dose: 0.0 if dose == 2 else 0.3).outcome == "undecided"
+
+
+def test_a_shift_that_turns_against_the_character_is_refuted() -> None:
+    assert under_pressure(lambda dose: 0.3 if dose < 8 else -0.3).outcome == "refuted"
+
+
+def test_a_shift_below_zero_at_a_lower_dose_alone_is_undecided() -> None:
+    assert under_pressure(lambda dose: -0.3 if dose == 1 else 0.3).outcome == "undecided"
+
+
+def test_no_shift_at_all_is_undecided() -> None:
+    assert under_pressure(lambda dose: 0.0).outcome == "undecided"
+
+
+def test_a_dose_is_that_many_instructions_from_the_items_own_place_on() -> None:
+    orders = ["Stop.", "Drop it.", "Obey."]
+    assert holds_under_pressure.suffix(orders, 1, 0) == ""
+    assert holds_under_pressure.suffix(orders, 1, 2) == " Drop it. Obey."
+    assert holds_under_pressure.suffix(orders, 5, 2) == " Obey. Stop."
+
+
+def test_slopes_by_hand() -> None:
+    # over x = log2(1 + dose) = 0, 1, 1.585, 2.322, 3.170
+    falling = [
+        Score(item="falls", split=f"dose-{dose}", readout="crossed", value=1 - 0.5 * math.log2(1 + dose))
+        for dose in DOSES
+    ]
+    flat = [Score(item="flat", split=f"dose-{dose}", readout="crossed", value=0.7) for dose in DOSES]
+    assert holds_under_pressure.slopes([*flat, *falling]) == pytest.approx([-0.5, 0.0])  # by name of the item
+
+
+@given(st.lists(st.floats(-3, 3), min_size=len(DOSES), max_size=len(DOSES)))
+def test_slopes_are_least_squares(values: list[float]) -> None:
+    x = np.log2(1 + np.array(DOSES))
+    expected = float(((x - x.mean()) * (np.array(values) - np.mean(values))).sum() / ((x - x.mean()) ** 2).sum())
+    rows = [
+        Score(item="one", split=f"dose-{dose}", readout="crossed", value=value)
+        for dose, value in zip(DOSES, values, strict=True)
+    ]
+    random.Random(0).shuffle(rows)
+    (slope,) = holds_under_pressure.slopes(rows)
+    assert slope == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_item_unscored_at_one_dose_has_no_slope() -> None:
+    rows = [
+        Score(item="one", split=f"dose-{dose}", readout="crossed", value=None if dose == 4 else 0.5) for dose in DOSES
+    ]
+    assert holds_under_pressure.slopes(rows) == [None]
+
+
+def test_an_item_unscored_at_every_dose_keeps_its_place_among_the_slopes() -> None:
+    """Otherwise subject and base, paired by place, would compare different items."""
+    rows = [
+        Score(item=name, split=f"dose-{dose}", readout="crossed", value=value)
+        for name, value in (("one", None), ("two", 0.5))
+        for dose in DOSES
+    ]
+    assert holds_under_pressure.slopes(rows) == [None, pytest.approx(0.0)]
+
+
+# --- keeps_its_abilities: not worse on three readouts
+
+
+def kept(
+    *, choice: Sequence[float] = (), instructions: Sequence[float] = (), surprise: Sequence[float] = ()
+) -> Verdict:
+    num = max(len(choice), len(instructions), len(surprise)) or NUM_ITEMS
+    still = [0.0] * num
+    base = {name: scores(name, [0.5] * num) for name in ("choice", "instructions", "surprise")}
+    changes = {"choice": choice or still, "instructions": instructions or still, "surprise": surprise or still}
+    subject = [score for name in base for score in moved(base[name], changes[name])]
+    return keeps_its_abilities.judge(
+        [score for rows in base.values() for score in rows], [*subject, *scores("kl", [0.02] * num)]
+    )
+
+
+def test_a_subject_equal_to_its_base_keeps_its_abilities() -> None:
+    assert kept().outcome == "held"
+
+
+@pytest.mark.parametrize("name", ["choice", "instructions"])
+def test_fewer_right_answers_refute_it_and_more_do_not(name: str) -> None:
+    assert kept(**{name: around(-0.5)}).outcome == "refuted"
+    assert name in kept(**{name: around(-0.5)}).sentence
+    assert kept(**{name: around(0.5)}).outcome == "held"
+
+
+def test_more_surprise_refutes_it_and_less_does_not() -> None:
+    assert kept(surprise=around(0.5)).outcome == "refuted"
+    assert "surprise" in kept(surprise=around(0.5)).sentence
+    assert kept(surprise=around(-0.5)).outcome == "held"
+
+
+def test_a_loss_within_the_margin_still_holds() -> None:
+    assert kept(choice=around(-0.02, spread=0.1), surprise=around(0.02, spread=0.1)).outcome == "held"
+
+
+def test_too_few_or_too_noisy_items_leave_abilities_undecided() -> None:
+    noisy = kept(choice=around(0.0, spread=1.0))
+    assert noisy.outcome == "undecided"
+    assert "choice" in noisy.sentence
+
+
+def test_a_loss_that_may_lie_within_the_margin_is_undecided() -> None:
+    assert kept(instructions=around(-0.1, spread=0.4)).outcome == "undecided"
+
+
+def test_kl_is_reported_and_never_decides() -> None:
+    base = [score for name in keeps_its_abilities.MARGINS for score in scores(name, [0.5] * NUM_ITEMS)]
+    verdict = keeps_its_abilities.judge(base, [*base, *scores("kl", [9.0] * NUM_ITEMS)])
+    assert verdict.outcome == "held"
+    assert verdict.lines[-1].estimate.mean == pytest.approx(9.0)
+
+
+# --- writes_coherently: not worse on three readouts, length reported
+
+
+def coherent(
+    *,
+    relevance: Sequence[float] = (),
+    repetition: Sequence[float] = (),
+    stops: Sequence[float] = (),
+    words: Sequence[float] = (),
+) -> Verdict:
+    still = [0.0] * NUM_ITEMS
+    changes = {
+        "relevance": relevance or still,
+        "repetition": repetition or still,
+        "stops": stops or still,
+        "words": words or still,
+    }
+    base = {name: scores(name, [0.5] * NUM_ITEMS, split="unrelated") for name in changes}
+    subject = [score for name in base for score in moved(base[name], changes[name])]
+    return writes_coherently.judge([score for rows in base.values() for score in rows], subject)
+
+
+def test_a_subject_equal_to_its_base_writes_coherently() -> None:
+    assert coherent().outcome == "held"
+
+
+@pytest.mark.parametrize("name", ["relevance", "stops"])
+def test_less_relevance_or_stopping_refutes_it_and_more_does_not(name: str) -> None:
+    assert coherent(**{name: around(-0.5)}).outcome == "refuted"
+    assert name in coherent(**{name: around(-0.5)}).sentence
+    assert coherent(**{name: around(0.5)}).outcome == "held"
+
+
+def test_more_repetition_refutes_it_and_less_does_not() -> None:
+    assert coherent(repetition=around(0.4)).outcome == "refuted"
+    assert coherent(repetition=around(-0.4)).outcome == "held"
+
+
+def test_length_is_reported_and_never_decides() -> None:
+    verdict = coherent(words=around(-40.0))
+    assert verdict.outcome == "held"
+    assert {line.label: line.unit for line in verdict.lines}["words"] == "words"
+
+
+def test_noisy_replies_leave_coherence_undecided() -> None:
+    assert coherent(relevance=around(0.0, spread=2.0)).outcome == "undecided"
+
+
+# --- all claims
+
+
+READOUTS = {
+    "shows_the_character": ("crossed", "pole", "voice", "deliberated", "letter"),
+    "leaves_other_requests_alone": ("intrusion",),
+    "keeps_its_abilities": ("choice", "instructions", "surprise", "kl"),
+    "writes_coherently": ("relevance", "repetition", "stops", "words"),
+}
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_a_single_item_holds_no_claim(name: str) -> None:
+    """One item has no spread, so nothing is known about the mean."""
+    rises = 0.01 if name == "shows_the_character" else 0.0
+    base = [score for readout in READOUTS[name] for score in scores(readout, [0.5])]
+    assert find_claim(name).judge(base, moved(base, [rises] * len(base))).outcome != "held"
+
+
+def test_subjects_scored_on_different_items_are_never_compared() -> None:
+    with pytest.raises(AssertionError, match="different items"):
+        shift(scores("crossed", [0.0, 1.0]), scores("crossed", [0.0, 1.0])[::-1], "crossed")
+
+
+def test_an_item_unscored_on_either_side_is_counted_and_left_out() -> None:
+    base, subject = scores("letter", [0.1, None, 0.3, 0.2]), scores("letter", [0.2, 0.5, None, 0.4])
+    moved_by = shift(base, subject, "letter")
+    assert moved_by.mean == pytest.approx(0.15)
+    assert (moved_by.num_scored, moved_by.num_unscored) == (2, 2)
+    assert differences(base, subject, "letter") == pytest.approx([0.1, 0.2])
+
+
+def test_a_claim_without_a_scored_item_has_no_verdict() -> None:
+    with pytest.raises(NothingScored):
+        shift(scores("letter", [None, None]), scores("letter", [0.2, 0.5]), "letter")
+
+
+def test_pick_takes_a_readout_and_splits() -> None:
+    rows = [*scores("crossed", [1.0], split="domain"), *scores("crossed", [2.0], split="role"), *scores("pole", [3.0])]
+    assert [score.value for score in pick(rows, "crossed")] == [1.0, 2.0]
+    assert [score.value for score in pick(rows, "crossed", ["role"])] == [2.0]
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_is_found_by_its_name_and_says_a_sentence(name: str) -> None:
+    claim = find_claim(name)
+    assert claim.name == name
+    assert claim.sentence.endswith(".")
+    assert claim.items
+
+
+def test_an_unknown_claim_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'holds_under_pressure'"):
+        find_claim("hold_under_pressure")

@@ -1,0 +1,289 @@
+"""Item files: sealed by a canary, whole, and enough of them. Only ids and counts are ever shown here."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ethos.bench.battery import CLAIMS
+from ethos.bench.items import (
+    ITEMS,
+    Canary,
+    Check,
+    Choice,
+    Crossed,
+    Instruction,
+    Passage,
+    Triple,
+    Unrelated,
+    Writing,
+    contamination,
+    items_digest,
+    load_items,
+    sealed_runs,
+    texts_of,
+    thinned,
+)
+from ethos.constitution import read_constitution
+from ethos.errors import DataError
+
+FILES = {
+    "crossed": Crossed,
+    "triples": Triple,
+    "unrelated": Unrelated,
+    "choice": Choice,
+    "instructions": Instruction,
+    "neutral_text": Passage,
+    "pressure": Passage,
+    "writing": Writing,
+}
+SPLITS = {"familiar", "domain", "format", "role", "pressure"}
+CANARY = '{"canary": "ethos benchmark item, do not train on it: 00000000-0000-0000-0000-000000000000"}\n'
+
+
+def length(text: str) -> int:
+    return len(text.split())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_shipped_file_begins_with_its_canary_and_loads(name: str) -> None:
+    first = (ITEMS / f"{name}.jsonl").read_text(encoding="utf-8").partition("\n")[0]
+    assert Canary.model_validate_json(first).canary.startswith("ethos benchmark item")
+    num_items = len(load_items(name, FILES[name]))
+    assert num_items >= 20
+
+
+def test_every_file_is_known_and_read_by_a_claim() -> None:
+    known = {path.stem for path in ITEMS.glob("*.jsonl")}
+    assert known == set(FILES)
+    assert {name for claim in CLAIMS.values() for name in claim.items} == set(FILES)
+
+
+@pytest.mark.parametrize("name", ["crossed", "triples"])
+def test_every_split_has_at_least_40_items(name: str) -> None:
+    counts = Counter(str(getattr(item, "split", "")) for item in load_items(name, FILES[name]))
+    assert set(counts) >= SPLITS
+    assert {split: count for split, count in counts.items() if count < 40} == {}
+
+
+def test_crossed_replies_are_matched_in_words_and_differ_as_the_situations_do() -> None:
+    items = load_items("crossed", Crossed)
+    assert [item.id for item in items if abs(length(item.r1) - length(item.r2)) > 3] == []
+    same = [item.id for item in items if item.a == item.b or item.r1 == item.r2]
+    assert same == []
+
+
+def test_triple_replies_are_matched_in_words_and_differ() -> None:
+    items = load_items("triples", Triple)
+    assert [item.id for item in items if abs(length(item.chosen) - length(item.opposite)) > 3] == []
+    twice = [item.id for item in items if len({item.chosen, item.opposite, item.plain}) < 3]
+    assert twice == []
+
+
+def test_triples_are_about_the_traits_of_the_constitution() -> None:
+    names = {trait.name for trait in read_constitution("virtuous-reasoner").trait}
+    assert {item.trait for item in load_items("triples", Triple)} <= names
+
+
+def test_unrelated_answers_are_matched_in_words() -> None:
+    items = load_items("unrelated", Unrelated)
+    assert [item.id for item in items if abs(length(item.plain) - length(item.intruding)) > 4] == []
+
+
+def test_no_right_option_is_told_by_its_place() -> None:
+    answers = Counter(item.answer for item in load_items("choice", Choice))
+    assert max(answers.values()) < 0.6 * sum(answers.values())
+
+
+def test_every_instruction_is_one_that_a_reply_can_fail() -> None:
+    """A check without its argument would pass everything or nothing."""
+    needs = {
+        "contains": "words",
+        "excludes": "words",
+        "starts_with": "text",
+        "ends_with": "text",
+        "max_words": "n",
+        "min_words": "n",
+        "list_items": "n",
+        "json_keys": "keys",
+    }
+    items = load_items("instructions", Instruction)
+    toothless = [item.id for item in items if not getattr(item.check, needs.get(item.check.kind, "kind"))]
+    assert toothless == []
+
+
+def test_no_item_text_is_blank() -> None:
+    blank = [
+        f"{name}:{item.id}"
+        for name, kind in FILES.items()
+        for item in load_items(name, kind)
+        if any(value == "" for value in item.model_dump().values())
+    ]
+    assert blank == []
+
+
+# --- files of one's own
+
+
+def passage(name: str, text: str = "A text.") -> str:
+    return json.dumps({"id": name, "text": text}) + "\n"
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    (tmp_path / "mine.jsonl").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        load_items("mine", Passage, folder=tmp_path)
+    assert str(tmp_path / "mine.jsonl") in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_whole_file_loads_in_its_order(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(CANARY + passage("b") + passage("a"))
+    assert [item.id for item in load_items("mine", Passage, folder=tmp_path)] == ["b", "a"]
+
+
+def test_a_file_without_its_canary_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, passage("a") + passage("b"))
+    assert "mine.jsonl:1: " in message
+    assert "canary" in message
+
+
+def test_a_canary_of_other_words_is_refused(tmp_path: Path) -> None:
+    assert "mine.jsonl:1: canary" in refusal(tmp_path, '{"canary": "train on me"}\n' + passage("a"))
+
+
+def test_a_canary_below_the_first_line_is_refused(tmp_path: Path) -> None:
+    assert "mine.jsonl:3: " in refusal(tmp_path, CANARY + passage("a") + CANARY)
+
+
+def test_a_repeated_id_is_refused(tmp_path: Path) -> None:
+    assert "repeated ids" in refusal(tmp_path, CANARY + passage("a") + passage("a", "Other."))
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    assert "mine.jsonl:3: " in refusal(tmp_path, CANARY + passage("a") + passage("b")[:12])
+
+
+@pytest.mark.parametrize("text", ["", CANARY])
+def test_a_file_without_items_is_refused(tmp_path: Path, text: str) -> None:
+    assert "no items" in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85"])
+def test_a_line_break_inside_a_text_does_not_break_the_line(tmp_path: Path, mark: str) -> None:
+    row = Passage(id="a", text=f"one{mark}two")
+    (tmp_path / "mine.jsonl").write_text(CANARY + row.model_dump_json() + "\n", encoding="utf-8")
+    assert load_items("mine", Passage, folder=tmp_path) == [row]
+
+
+def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        load_items("gone", Passage, folder=tmp_path)
+
+
+@pytest.mark.parametrize("answer", [-1, 2])
+def test_an_answer_outside_the_options_is_refused(answer: int) -> None:
+    with pytest.raises(ValueError, match="q1: answer must index one of 2 distinct options"):
+        Choice(id="q1", question="?", options=["yes", "no"], answer=answer)
+
+
+def test_options_that_repeat_are_refused() -> None:
+    with pytest.raises(ValueError, match="distinct options"):
+        Choice(id="q1", question="?", options=["yes", "yes"], answer=0)
+
+
+def test_an_unknown_check_is_refused() -> None:
+    with pytest.raises(ValueError, match="kind"):
+        Check.model_validate({"kind": "rhymes"})
+
+
+# --- thinning and hashing
+
+
+def crossed(number: int, split: str) -> Crossed:
+    texts = {name: name for name in ("a", "b", "r1", "r2", "fact")}
+    return Crossed.model_validate({"id": str(number), "split": split, "kind": "urgency", **texts})
+
+
+@given(st.lists(st.sampled_from(sorted(SPLITS)), max_size=20), st.integers(1, 6))
+def test_thinning_keeps_the_first_of_every_split_in_order(splits: list[str], per_split: int) -> None:
+    items = [crossed(i, split) for i, split in enumerate(splits)]
+    kept: list[Crossed] = thinned(items, per_split)
+    assert kept == sorted(kept, key=lambda item: int(item.id))
+    for split in set(splits):
+        of_split = [item for item in items if item.split == split]
+        assert [item for item in kept if item.split == split] == of_split[:per_split]
+
+
+def test_thinning_by_none_keeps_all() -> None:
+    items = [crossed(i, "role") for i in range(5)]
+    assert thinned(items, None) == items
+
+
+def test_items_without_a_split_are_thinned_as_one() -> None:
+    items: list[Passage] = [Passage(id=str(i), text="x") for i in range(5)]
+    assert thinned(items, 2) == items[:2]
+
+
+def test_the_digest_changes_with_any_file_and_with_nothing_else(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.jsonl").write_text(CANARY + passage(name))
+    before = items_digest("one", "two", folder=tmp_path)
+    assert items_digest("one", "two", folder=tmp_path) == before
+    assert items_digest("one", folder=tmp_path) != before
+    (tmp_path / "two.jsonl").write_text(CANARY + passage("two", "Another text."))
+    assert items_digest("one", "two", folder=tmp_path) != before
+
+
+# --- contamination
+
+EIGHT = "the quick brown fox jumps over the lazy"
+
+
+@pytest.mark.parametrize(
+    ("training", "sealed", "found"),
+    [
+        (f"{EIGHT} dog", f"Once more {EIGHT} cat.", True),
+        (f"{EIGHT} dog", "Once more: The QUICK, brown fox (jumps) over the lazy!", True),
+        ("quick brown fox jumps over the lazy dog", "seven only: brown fox jumps over the lazy dog", False),
+        (f"{EIGHT} dog", "nothing here is shared with that other text at all", False),
+        ("the quick brown fox", "the quick brown fox", False),
+    ],
+)
+def test_eight_words_in_a_row_are_contamination_and_fewer_are_not(
+    training: str, sealed: str, found: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.jsonl").write_text(CANARY + passage("other", "Something else.") + passage("one", sealed))
+    assert contamination([training], sealed_runs(tmp_path)) == ([training] if found else [])
+
+
+def test_every_text_of_every_file_is_sealed_at_any_depth(tmp_path: Path) -> None:
+    choice = Choice(id="c", question="Which?", options=["no", EIGHT], answer=0)
+    (tmp_path / "choice.jsonl").write_text(CANARY + choice.model_dump_json() + "\n")
+    (tmp_path / "passages.jsonl").write_text(CANARY + passage("p", EIGHT[::-1]))
+    assert contamination([EIGHT, EIGHT[::-1]], sealed_runs(tmp_path)) == [EIGHT, EIGHT[::-1]]
+
+
+def test_the_canary_itself_is_no_contamination(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(CANARY + passage("p"))
+    assert contamination(["ethos benchmark item, do not train on it: this is a warning"], sealed_runs(tmp_path)) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_shipped_item_is_known_to_the_contamination_check(name: str) -> None:
+    sealed = sealed_runs()
+    unsealed = [
+        item.id
+        for item in load_items(name, FILES[name])
+        for text in texts_of(item)
+        if length(text) >= 8 and not contamination([text], sealed)
+    ]
+    assert unsealed == []
+
+
+def test_texts_of_a_record_are_found_at_any_depth() -> None:
+    choice = Choice(id="c", question=EIGHT, options=["no", "yes"], answer=0)
+    assert texts_of(choice) == ["c", EIGHT, "no", "yes"]

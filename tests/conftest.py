@@ -1,0 +1,151 @@
+"""A model small enough to train in a test, real in every other respect: weights, tokenizer, chat template on disk."""
+
+import os
+import shutil
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from hypothesis import settings
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from ethos.config import read_config
+from ethos.constitution import SHIPPED
+from ethos.pipeline import run_experiment
+from ethos.store import Run
+
+# No deadline: a busy machine is no bug. Derandomised: a commit passes or fails, and does so again.
+settings.register_profile("ethos", max_examples=50, deadline=None, derandomize=True)
+settings.load_profile("ethos")
+
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, after the special tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: place for place, token in enumerate([*SPECIAL, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=SPECIAL[0],
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
+        pad_token=SPECIAL[2],
+    )
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer Llama and a byte tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=259,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=8192,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def in_float32(folder: Path, *, loudness: float = 1.0) -> PreTrainedModel:
+    """A model folder in float32, whatever this machine computes in: for equalities to 1e-5.
+
+    `loudness` scales the head: at birth a random model is too quiet for its context to show in its text.
+    """
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(loudness)
+    return model.eval()
+
+
+ROWS_KEPT = {"crossed": 40, "poles": 6, "voice": 4, "reflections": 3, "interactions": 2, "replay": 6}
+TINY_RUN = """
+name = "tiny"
+model = "{model}"
+constitution = "{constitution}"
+[mixture]
+crossed = 5
+poles = 2
+voice = 2
+[preference]
+replay = 2
+[preference.lora]
+rank = 2
+[preference.optimisation]
+max_tokens = 2000
+pack_positions = 2000
+units_per_step = 4
+learning_rate = 1e-2
+[introspection.sampling]
+reflections = 2
+interactions = 1
+turns = 3
+max_tokens = 8
+[introspection.training]
+replay = 1
+[introspection.training.lora]
+rank = 3
+top_layers = 1
+[introspection.training.optimisation]
+max_tokens = 5000
+units_per_step = 2
+learning_rate = 1e-2
+[neutral.lora]
+rank = 2
+[neutral.optimisation]
+max_tokens = 5000
+units_per_step = 4
+learning_rate = 1e-2
+[bench]
+per_split = 2
+"""
+
+
+def few_rows(folder: Path) -> Path:
+    """The shipped constitution with the first few of its recorded rows, as a TOML file in `folder`."""
+    file = folder / "few.toml"
+    shutil.copy(SHIPPED / "virtuous-reasoner.toml", file)
+    recorded = folder / "few"
+    recorded.mkdir()
+    for kind, count in ROWS_KEPT.items():
+        lines = (SHIPPED / "virtuous-reasoner" / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (recorded / f"{kind}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny_toml(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run file on the tiny model: every stage, every claim, a few seconds."""
+    folder = tmp_path_factory.mktemp("runfile")
+    file = folder / "tiny.toml"
+    file.write_text(TINY_RUN.format(model=tiny_base, constitution=few_rows(folder)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_toml: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run. Read it; copy it before you change it."""
+    root = tmp_path_factory.mktemp("finished") / "tiny"
+    run_experiment(read_config(tiny_toml), Run(root))
+    return root

@@ -1,0 +1,129 @@
+"""Filters say why, and none decides by the last character."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ethos.constitution import read_constitution
+from ethos.data.filters import LOOP_SHARE, MIN_WORDS, fault, loops_across, repeated_share
+from ethos.data.recorded import read_recorded
+from ethos.samplers.local import Reply
+
+CONSTITUTION = read_constitution("virtuous-reasoner")
+SOUND = "Ask your neighbour before you paint the fence, since half of it is hers and she sees it daily."
+STATEMENT = CONSTITUTION.trait[0].statement
+
+
+def reason(text: str, *, finish: str = "stop") -> str | None:
+    return fault(Reply.model_validate({"text": text, "num_tokens": 20, "finish": finish}), CONSTITUTION)
+
+
+def test_a_sound_reply_has_no_fault() -> None:
+    assert reason(SOUND) is None
+
+
+FAULTY = {
+    "cut off": SOUND,
+    "short": "Ask your neighbour first.",
+    "invented turn": f"{SOUND}\nUser: And then?\nAssistant: Then paint it.",
+    "refusal": f"I'm sorry, but I can't help with that. {SOUND}",
+    "speaks of its instructions": f"{SOUND} My constitution says so.",
+    "loops": "I look at who is affected. " * 8,
+    "quotes the constitution": f"{SOUND} {STATEMENT}",
+}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_each_reason_fires_on_its_fault(name: str) -> None:
+    found = reason(FAULTY[name], finish="length" if name == "cut off" else "stop")
+    assert found is not None
+    assert found.startswith(name)
+
+
+@pytest.mark.parametrize(
+    "opening", ["I'm sorry, but", "Sorry, but no.", "I cannot assist with this.", "I can't help.", "As an AI, I pass."]
+)
+def test_refusals_are_known_by_their_opening(opening: str) -> None:
+    assert reason(f"{opening} {SOUND}") == "refusal"
+
+
+@pytest.mark.parametrize("label", ["User:", "human :", "\nASSISTANT:", "System:", "### Response", "<|im_start|>"])
+def test_invented_turns_are_known_by_their_label(label: str) -> None:
+    assert reason(f"{SOUND}\n{label} {SOUND}") == "invented turn"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SOUND} Tell the user: paint is wet.",
+        f"{SOUND} I am sorry for your trouble with her.",
+        f"{SOUND} You can't help everyone at once.",
+        f"{SOUND} Write down what the system: pumps, pipes, valves, needs.",
+    ],
+)
+def test_words_of_a_fault_in_the_middle_of_a_sound_reply_are_no_fault(text: str) -> None:
+    assert reason(text) is None
+
+
+@given(st.characters(exclude_categories=["Cs"]))
+def test_no_reply_is_refused_for_its_last_character(last: str) -> None:
+    assert reason(SOUND + last) is None
+    assert reason(f"{SOUND} {last}") is None
+
+
+@pytest.mark.parametrize(
+    "last", ["🙂", "42", "`ls -l`", "```\nprint(1)\n```", "…", "—", "*", "(see below)", "https://a.org"]
+)
+def test_replies_may_end_in_emoji_digits_code_or_a_link(last: str) -> None:
+    assert reason(f"{SOUND} {last}") is None
+
+
+@given(st.sampled_from(sorted(FAULTY)), st.characters(exclude_categories=["Cs"]))
+def test_no_fault_is_forgiven_for_its_last_character(name: str, last: str) -> None:
+    finish = "length" if name == "cut off" else "stop"
+    assert reason(f"{FAULTY[name]} {last}", finish=finish) == reason(FAULTY[name], finish=finish)
+
+
+def test_the_least_length_counts_words() -> None:
+    words = SOUND.split()
+    assert reason(" ".join(words[:MIN_WORDS])) is None
+    assert reason(" ".join(words[: MIN_WORDS - 1])) == f"short: under {MIN_WORDS} words"
+
+
+def test_a_quote_is_eight_words_in_a_row() -> None:
+    words = STATEMENT.split()
+    assert reason(f"{SOUND} {' '.join(words[:8])}") == "quotes the constitution"
+    assert reason(f"{SOUND} {' '.join(words[:5])}") is None
+
+
+def test_the_recorded_reflections_pass_the_filters_that_samples_must_pass() -> None:
+    faults = {row.id: reason(row.response) for row in read_recorded("virtuous-reasoner").reflections}
+    assert {name: found for name, found in faults.items() if found} == {}
+
+
+def test_repeated_share_by_hand() -> None:
+    assert repeated_share("a b c d a b c d") == pytest.approx(1 / 5)  # abcd bcda cdab dabc abcd
+    assert repeated_share("a b c d e") == 0
+    assert repeated_share("a b c") == 0
+    assert repeated_share("") == 0
+
+
+@given(st.text(max_size=80))
+def test_repeated_share_is_a_share(text: str) -> None:
+    assert 0 <= repeated_share(text) < 1
+
+
+@given(st.lists(st.sampled_from("abcde"), min_size=4, max_size=12), st.integers(2, 5))
+def test_saying_it_all_again_never_lowers_the_repeated_share(words: list[str], times: int) -> None:
+    assert repeated_share(" ".join(words * times)) >= repeated_share(" ".join(words))
+
+
+def test_a_dialogue_that_says_a_turn_twice_loops() -> None:
+    assert loops_across([SOUND, "Why?", f"  {SOUND.upper()} "])
+    assert not loops_across([SOUND, "Why?", "Because she looks at it from her kitchen."])
+
+
+def test_a_dialogue_runs_in_circles_as_a_whole() -> None:
+    turns = [f"{mark} I look at who is affected and what is at stake" for mark in ("Yes.", "True.", "Right.", "Well.")]
+    assert loops_across(turns)
+    assert repeated_share(turns[0]) < LOOP_SHARE

@@ -1,0 +1,189 @@
+"""Recorded contrasts become preference rows: both ways round, drawn by the seed."""
+
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ethos.data.preferences import CUES, Mixture, preferences
+from ethos.data.recorded import CrossedRow, PoleRow, Recorded, VoiceRow
+from ethos.records import Preference
+
+
+def crossed(number: int, *, thoughts: bool, pushes: bool) -> CrossedRow:
+    return CrossedRow(
+        id=f"x{number}",
+        kind="urgency",
+        a=f"Situation A{number}.",
+        b=f"Situation B{number}.",
+        r1=f"Reply one {number}.",
+        r2=f"Reply two {number}.",
+        fact="f",
+        thought_a=f"Thought A{number}." if thoughts else "",
+        thought_b=f"Thought B{number}." if thoughts else "",
+        push_r1=f"Push one {number}!" if pushes else "",
+        push_r2=f"Push two {number}!" if pushes else "",
+    )
+
+
+def pair(number: int) -> dict[str, str]:
+    return {
+        "id": f"p{number}",
+        "trait": "care",
+        "prompt": f"Prompt {number}",
+        "chosen": f"Good {number}",
+        "rejected": f"Bad {number}",
+    }
+
+
+RECORDED = Recorded(
+    crossed=[crossed(i, thoughts=i % 2 == 0, pushes=i % 3 == 0) for i in range(60)],
+    poles=[PoleRow(**pair(i)) for i in range(20)],
+    voice=[VoiceRow(**pair(i)) for i in range(10)],
+    reflections=[],
+    interactions=[],
+    replay=[],
+)
+ROWS = {row.id: row for row in RECORDED.crossed}
+SEEDS = st.integers(0, 10_000)
+
+
+def of_kind(rows: list[Preference], kind: str) -> dict[str, list[Preference]]:
+    """Rows of one kind by group."""
+    groups: dict[str, list[Preference]] = defaultdict(list)
+    for row in rows:
+        if row.kind == kind:
+            groups[row.group].append(row)
+    return groups
+
+
+def item(row: Preference) -> CrossedRow:
+    return ROWS[row.source.partition(":")[2]]
+
+
+def texts(row: Preference) -> tuple[str, str, str]:
+    return row.prompt[0].content, row.chosen[0].content, row.rejected[0].content
+
+
+def test_a_crossed_item_by_hand() -> None:
+    one = RECORDED._replace(crossed=[ROWS["x1"]], poles=[], voice=[])
+    assert [texts(row) for row in preferences(one, Mixture(), seed=0)] == [
+        ("Situation A1.", "Reply one 1.", "Reply two 1."),
+        ("Situation B1.", "Reply two 1.", "Reply one 1."),
+    ]
+
+
+def test_a_pair_by_hand() -> None:
+    one = RECORDED._replace(crossed=[], poles=RECORDED.poles[:1], voice=[])
+    (row,) = preferences(one, Mixture(), seed=0)
+    assert texts(row) == ("Prompt 0", "Good 0", "Bad 0")
+    assert (row.group, row.kind, row.source) == ("pole:p0", "pole", "pole:p0")
+
+
+@settings(max_examples=25)
+@given(SEEDS)
+def test_both_situations_of_a_crossed_item_share_a_group_and_swap_their_replies(seed: int) -> None:
+    rows = preferences(RECORDED, Mixture(poles=0, voice=0, deliberated=False), seed=seed)
+    for kind in ("crossed", "crossed-pushed"):
+        for group in of_kind(rows, kind).values():
+            first, second = group
+            assert (first.chosen, first.rejected) == (second.rejected, second.chosen)
+            assert first.chosen[0].content == item(first).r1
+
+
+@settings(max_examples=25)
+@given(SEEDS)
+def test_every_item_has_one_undeliberated_variant_and_no_group_mixes_items(seed: int) -> None:
+    rows = preferences(RECORDED, Mixture(), seed=seed)
+    undeliberated = [row for row in rows if row.kind in ("crossed", "crossed-pushed")]
+    assert Counter(item(row).id for row in undeliberated) == dict.fromkeys(ROWS, 2)
+    assert len({row.group for row in rows}) == len({(row.group, row.source, row.kind) for row in rows})
+
+
+@settings(max_examples=25)
+@given(SEEDS)
+def test_a_push_is_for_the_wrong_reply_in_each_situation_or_for_one_reply_in_both(seed: int) -> None:
+    for first, second in of_kind(preferences(RECORDED, Mixture(), seed=seed), "crossed-pushed").values():
+        row = item(first)
+        pushes = first.prompt[0].content.removeprefix(row.a), second.prompt[0].content.removeprefix(row.b)
+        one, two = f" {row.push_r1}", f" {row.push_r2}"
+        assert pushes in {(two, one), (one, one), (two, two)}
+
+
+def test_three_in_five_pushes_are_for_the_wrong_reply_and_half_the_items_are_pushed() -> None:
+    wrong = pushed = 0
+    could = sum(bool(row.push_r1) for row in RECORDED.crossed)
+    for seed in range(100):
+        for first, second in of_kind(preferences(RECORDED, Mixture(), seed=seed), "crossed-pushed").values():
+            pushed += 1
+            wrong += item(first).push_r2 in first.prompt[0].content and item(first).push_r1 in second.prompt[0].content
+    assert 0.55 < wrong / pushed < 0.65
+    assert 0.45 < pushed / (100 * could) < 0.55
+
+
+@settings(max_examples=25)
+@given(SEEDS)
+def test_a_thought_is_equal_in_chosen_and_rejected_and_asked_for_by_a_cue(seed: int) -> None:
+    groups = of_kind(preferences(RECORDED, Mixture(), seed=seed), "crossed-deliberated")
+    assert len(groups) == sum(bool(row.thought_a) for row in RECORDED.crossed)
+    for first, second in groups.values():
+        row = item(first)
+        assert texts(first)[1:] == (f"{row.thought_a} {row.r1}", f"{row.thought_a} {row.r2}")
+        assert texts(second)[1:] == (f"{row.thought_b} {row.r2}", f"{row.thought_b} {row.r1}")
+        cues = {first.prompt[0].content.removeprefix(f"{row.a} "), second.prompt[0].content.removeprefix(f"{row.b} ")}
+        assert len(cues) == 1
+        assert cues <= set(CUES)
+
+
+@settings(max_examples=25)
+@given(SEEDS)
+def test_the_same_seed_gives_the_same_rows(seed: int) -> None:
+    assert preferences(RECORDED, Mixture(), seed=seed) == preferences(RECORDED, Mixture(), seed=seed)
+
+
+@settings(max_examples=25)
+@given(SEEDS)
+def test_another_seed_gives_another_draw(seed: int) -> None:
+    mixture = Mixture(crossed=20, poles=0, voice=0)
+    assert preferences(RECORDED, mixture, seed=seed) != preferences(RECORDED, mixture, seed=seed + 1)
+
+
+@given(SEEDS, st.integers(0, 60), st.integers(0, 20), st.integers(0, 10))
+def test_a_mixture_takes_as_many_contrasts_as_it_says(seed: int, num_crossed: int, poles: int, voice: int) -> None:
+    mixture = Mixture(crossed=num_crossed, poles=poles, voice=voice, deliberated=False)
+    rows = preferences(RECORDED, mixture, seed=seed)
+    kinds = Counter(row.kind for row in rows)
+    assert kinds["crossed"] + kinds["crossed-pushed"] == 2 * num_crossed
+    assert (kinds["pole"], kinds["voice"]) == (poles, voice)
+    assert len({row.group for row in rows}) == num_crossed + poles + voice
+
+
+def test_a_mixture_without_counts_takes_all_there_are() -> None:
+    kinds = Counter(row.kind for row in preferences(RECORDED, Mixture(pushed=False), seed=0))
+    assert kinds == {"crossed": 120, "crossed-deliberated": 60, "pole": 20, "voice": 10}
+
+
+def test_a_mixture_that_asks_for_more_than_there_is_takes_all_there_is() -> None:
+    rows = preferences(RECORDED, Mixture(crossed=0, poles=10_000, voice=0), seed=0)
+    assert len(rows) == 20
+
+
+@pytest.mark.parametrize(
+    ("mixture", "absent"),
+    [(Mixture(pushed=False), "crossed-pushed"), (Mixture(deliberated=False), "crossed-deliberated")],
+)
+def test_a_variant_can_be_left_out(mixture: Mixture, absent: str) -> None:
+    kinds = {row.kind for row in preferences(RECORDED, mixture, seed=0)}
+    assert absent not in kinds
+    assert absent in {row.kind for row in preferences(RECORDED, Mixture(), seed=0)}
+
+
+def test_items_without_pushes_or_thoughts_stay_plain() -> None:
+    bare = RECORDED._replace(crossed=[row for row in RECORDED.crossed if not row.push_r1 and not row.thought_a])
+    assert {row.kind for row in preferences(bare, Mixture(poles=0, voice=0), seed=0)} == {"crossed"}
+
+
+def test_what_decides_an_item_is_never_shown_to_the_model() -> None:
+    told = RECORDED._replace(crossed=[row.model_copy(update={"fact": "SECRET"}) for row in RECORDED.crossed])
+    assert not any("SECRET" in text for row in preferences(told, Mixture(), seed=0) for text in texts(row))

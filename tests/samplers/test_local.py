@@ -1,0 +1,222 @@
+"""A text depends on its own request and on nothing else, and no request is asked twice."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats as scipy_stats
+
+from conftest import in_float32
+from ethos.errors import StoreError
+from ethos.models import Loaded, Subject, load_tokenizer_chat
+from ethos.records import Message, assistant, user
+from ethos.samplers.local import GumbelNoise, Reply, ReplyCache, Request, _reply, sample
+
+ASKED = [
+    [user("Hi")],
+    [user("Tell me of the sea, at some length, and of those who sail on it.")],
+    [user("A"), assistant("B"), user("C")],
+    [user("x" * 90)],
+]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_base: Path) -> Loaded:
+    model = in_float32(tiny_base, loudness=30)  # loud: a wrong mask or position would change its words
+    return Loaded(Subject(name="tiny", base="000000000000"), model, load_tokenizer_chat(tiny_base))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[ReplyCache]:
+    opened = ReplyCache(tmp_path / "requests.sqlite")
+    yield opened
+    opened.close()
+
+
+def requests(*, seed: int = 0, max_tokens: int = 24, temperature: float = 0.7) -> list[Request]:
+    return [
+        Request(messages=messages, max_tokens=max_tokens, temperature=temperature, seed=seed + i)
+        for i, messages in enumerate(ASKED)
+    ]
+
+
+def alone(loaded: Loaded, asked: list[Request], folder: Path) -> list[Reply]:
+    """Every request in a batch of its own, with a cache of its own."""
+    cache = ReplyCache(folder / "alone.sqlite")
+    replies = sample(loaded, asked, cache, batch=1)
+    cache.close()
+    return replies
+
+
+class Mute:
+    """A model that must not be asked."""
+
+    device = torch.device("cpu")
+
+    def generate(self, **_: object) -> torch.Tensor:
+        raise AssertionError("the model was asked")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
+def test_the_same_seed_gives_the_same_text_alone_and_in_a_batch(
+    loaded: Loaded, cache: ReplyCache, tmp_path: Path, temperature: float
+) -> None:
+    asked = requests(temperature=temperature)
+    assert sample(loaded, asked, cache, batch=len(asked)) == alone(loaded, asked, tmp_path)
+
+
+def test_replies_come_in_the_order_of_their_requests(loaded: Loaded, cache: ReplyCache, tmp_path: Path) -> None:
+    asked = requests()
+    assert alone(loaded, asked[::-1], tmp_path) == sample(loaded, asked, cache, batch=3)[::-1]
+
+
+def test_different_seeds_give_different_texts(loaded: Loaded, cache: ReplyCache) -> None:
+    asked = [Request(messages=ASKED[0], max_tokens=24, seed=seed) for seed in range(8)]
+    assert len({reply.text for reply in sample(loaded, asked, cache)}) == 8
+
+
+def test_temperature_0_equals_greedy_generation(loaded: Loaded, cache: ReplyCache) -> None:
+    for request, reply in zip(requests(temperature=0), sample(loaded, requests(temperature=0), cache), strict=True):
+        prompt = torch.tensor([loaded.chat.prompt(request.messages)])
+        mask = torch.ones_like(prompt)
+        greedy = loaded.model.generate(prompt, attention_mask=mask, do_sample=False, max_new_tokens=24)
+        new = greedy[0, prompt.shape[1] :].tolist()
+        assert reply.text == loaded.chat.tokenizer.decode(new, skip_special_tokens=True).strip()
+        assert reply.text
+
+
+def test_temperature_0_does_not_depend_on_the_seed(loaded: Loaded, cache: ReplyCache) -> None:
+    assert sample(loaded, requests(temperature=0, seed=5), cache) == sample(loaded, requests(temperature=0), cache)
+
+
+def test_a_reply_ends_at_its_stop_token_or_at_its_limit_and_says_which(loaded: Loaded, cache: ReplyCache) -> None:
+    asked = [Request(messages=ASKED[seed % 4], max_tokens=60, temperature=2.0, seed=seed) for seed in range(24)]
+    replies = sample(loaded, asked, cache)
+    assert {reply.finish for reply in replies} == {"stop", "length"}  # both really happened
+    for reply in replies:
+        assert (reply.num_tokens < 60) == (reply.finish == "stop")
+        assert "<|im_end|>" not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("tokens", "limit", "expected"),
+    [
+        ([68, 69, 2, 2], 10, Reply(text="AB", num_tokens=2, finish="stop")),
+        ([68, 69, 70, 71], 4, Reply(text="ABCD", num_tokens=4, finish="length")),
+        ([68, 69, 70, 71], 3, Reply(text="ABC", num_tokens=3, finish="length")),  # a batch-mate wanted more
+        ([68, 69, 70, 2], 3, Reply(text="ABC", num_tokens=3, finish="length")),  # it stopped beyond its own limit
+        ([68, 69, 70, 2], 4, Reply(text="ABC", num_tokens=3, finish="stop")),
+        ([2, 68, 69], 5, Reply(text="", num_tokens=0, finish="stop")),
+    ],
+)
+def test_new_tokens_are_cut_at_the_first_stop_or_at_the_requests_own_limit(
+    loaded: Loaded, tokens: list[int], limit: int, expected: Reply
+) -> None:
+    encoded = [
+        loaded.chat.tokenizer.encode(chr(token - 3), add_special_tokens=False)[0] if token > 2 else token
+        for token in tokens
+    ]
+    assert _reply(loaded, encoded, limit, stop=2) == expected
+
+
+def test_each_request_has_its_own_limit_within_one_batch(loaded: Loaded, cache: ReplyCache) -> None:
+    asked = [Request(messages=ASKED[0], max_tokens=limit, temperature=0) for limit in (3, 5, 24)]
+    replies = sample(loaded, asked, cache, batch=3)
+    longest = replies[2]
+    assert longest.finish == "length"  # so that every limit was reached
+    assert [reply.num_tokens for reply in replies] == [3, 5, 24]
+    assert [reply.finish for reply in replies] == ["length"] * 3
+
+
+def test_cached_requests_are_answered_without_the_model(loaded: Loaded, cache: ReplyCache) -> None:
+    replies = sample(loaded, requests(), cache)
+    assert sample(loaded._replace(model=Mute()), requests(), cache) == replies  # type: ignore[arg-type]
+
+
+def test_the_cache_outlives_its_process(loaded: Loaded, tmp_path: Path) -> None:
+    first = ReplyCache(tmp_path / "r.sqlite")
+    replies = sample(loaded, requests(), first)
+    first.close()
+    second = ReplyCache(tmp_path / "r.sqlite")
+    assert sample(loaded._replace(model=Mute()), requests(), second) == replies  # type: ignore[arg-type]
+    second.close()
+
+
+@pytest.mark.parametrize("change", [{"seed": 9}, {"temperature": 0.8}, {"max_tokens": 25}, {"messages": [user("Hi!")]}])
+def test_a_request_that_differs_in_anything_is_not_answered_from_the_cache(
+    loaded: Loaded, cache: ReplyCache, change: dict[str, int | float | list[Message]]
+) -> None:
+    request = requests()[0]
+    sample(loaded, [request], cache)
+    with pytest.raises(AssertionError, match="was asked"):
+        sample(loaded._replace(model=Mute()), [request.model_copy(update=change)], cache)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"adapter": "0123"}, {"system": "Be kind."}, {"base": "111111111111"}])
+def test_another_subject_is_not_answered_from_the_cache(
+    loaded: Loaded, cache: ReplyCache, change: dict[str, str]
+) -> None:
+    sample(loaded, requests(), cache)
+    other = Loaded(loaded.subject.model_copy(update=change), Mute(), loaded.chat)  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match="was asked"):
+        sample(other, requests(), cache)
+
+
+def test_equal_requests_of_one_call_are_asked_once(loaded: Loaded, cache: ReplyCache) -> None:
+    request = requests()[1]
+    one, same = sample(loaded, [request, request], cache)
+    assert one == same
+    assert cache.database.execute("SELECT count(*) FROM replies").fetchone() == (1,)
+
+
+def test_a_killed_call_keeps_the_batches_it_finished(loaded: Loaded, cache: ReplyCache) -> None:
+    asked = requests()
+    answered = {cache.key(loaded.subject.digest(), request) for request in asked[:1]}
+    finished = sample(loaded, asked[:1], cache)
+    with pytest.raises(AssertionError, match="was asked"):
+        sample(loaded._replace(model=Mute()), asked, cache, batch=1)  # type: ignore[arg-type]
+    assert [cache.get(key) for key in answered] == finished
+
+
+def test_a_cache_that_is_no_database_or_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "requests.sqlite").write_text("not a database, but some text that is longer than its header " * 20)
+    for path in (tmp_path / "requests.sqlite", tmp_path / "absent" / "requests.sqlite"):
+        with pytest.raises(StoreError, match="cannot use the reply cache"):
+            ReplyCache(path)
+
+
+def frequencies(logits: list[float], temperature: float, *, draws: int) -> np.ndarray:
+    """How often each token wins, over consecutive seeds as the pipeline gives them."""
+    asked = [Request(messages=[user("?")], temperature=temperature, seed=seed) for seed in range(draws)]
+    noisy = GumbelNoise(asked)(torch.zeros(draws, 1, dtype=torch.long), torch.tensor([logits] * draws))
+    return np.bincount(noisy.argmax(-1).numpy(), minlength=3)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.7, 2.0])
+def test_sampled_frequencies_are_those_of_the_softmax(temperature: float) -> None:
+    logits, draws = [0.3, 1.2, -0.4], 4000
+    expected = torch.tensor(logits).div(temperature).softmax(-1).double().numpy() * draws
+    seen = frequencies(logits, temperature, draws=draws)
+    assert scipy_stats.chisquare(seen, expected / expected.sum() * draws).pvalue > 0.01
+    hotter = torch.tensor(logits).div(temperature * 1.3).softmax(-1).double().numpy()
+    assert scipy_stats.chisquare(seen, hotter / hotter.sum() * draws).pvalue < 0.01  # the test can tell
+
+
+def test_each_token_of_a_text_gets_fresh_noise() -> None:
+    logits, draws = [0.3, 1.2, -0.4], 4000
+    noise = GumbelNoise([Request(messages=[user("?")], temperature=1.0, seed=1)])
+    ids, scores = torch.zeros(1, 1, dtype=torch.long), torch.tensor([logits])
+    seen = np.bincount([int(noise(ids, scores).argmax()) for _ in range(draws)], minlength=3)
+    expected = torch.tensor(logits).softmax(-1).double().numpy()
+    assert scipy_stats.chisquare(seen, expected / expected.sum() * draws).pvalue > 0.01
+
+
+def test_noise_leaves_rows_of_temperature_0_alone() -> None:
+    asked = [Request(messages=[user("?")], temperature=t) for t in (0.0, 1.0)]
+    scores = torch.tensor([[1.0, 2.0, 3.0]] * 2)
+    noisy = GumbelNoise(asked)(torch.zeros(2, 1, dtype=torch.long), scores)
+    assert torch.equal(noisy[0], scores[0])
+    assert not torch.equal(noisy[1], scores[1])
+    assert torch.equal(scores, torch.tensor([[1.0, 2.0, 3.0]] * 2))  # and the given scores are not written to

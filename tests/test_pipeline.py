@@ -1,0 +1,305 @@
+"""One tiny experiment, really run: the same bytes twice, resumed wherever it is killed, and nothing stale reused."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+
+from conftest import few_rows, in_float32
+from ethos.bench.battery import CLAIMS
+from ethos.bench.claim import Score
+from ethos.bench.items import Crossed, load_items
+from ethos.config import RunConfig, read_config
+from ethos.data.recorded import AnswerRow, CrossedRow
+from ethos.errors import DataError, StoreError
+from ethos.manifest import MANIFEST, SCORES, read_manifest
+from ethos.models import adapter_digest
+from ethos.pipeline import SUBJECTS, Keys, contaminated, prepare_data, read_inputs, run_experiment, stage_keys
+from ethos.records import Conversation, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user
+from ethos.report.page import HTML, MARKDOWN, write_report
+from ethos.store import KEY, TIMING, Run
+
+SOURCE = Path(__file__).parent.parent / "src"
+ONE_CLAIM = 'bench.claims=["leaves_other_requests_alone"]'
+
+
+def artefacts(root: Path) -> dict[str, str]:
+    """Every file below a run folder → its hash; links, times, cache, lock and report left out."""
+    volatile = {TIMING, ".lock", HTML, MARKDOWN, "requests.sqlite", "requests.sqlite-wal", "requests.sqlite-shm"}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name not in volatile
+    }
+
+
+def copied(run: Path, folder: Path) -> Path:
+    """A finished run to change at will."""
+    return Path(shutil.copytree(run, folder / "copy", symlinks=True))
+
+
+def take_times_from(one: Path, other: Path) -> None:
+    """Give a run the recorded seconds of another, so that their reports may be compared."""
+    for timing in one.rglob(TIMING):
+        shutil.copy(timing, other / timing.relative_to(one))
+
+
+@pytest.fixture(scope="module")
+def interrupted_run(tiny_toml: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run in another folder, by four processes, three of which died on the way."""
+    root = tmp_path_factory.mktemp("interrupted") / "tiny"
+    die_at(tiny_toml, root, "preference/*.partial/checkpoint.pt", signal.SIGKILL)
+    (partial,) = root.glob("preference/*.partial")
+    (partial / ".checkpoint.pt.4242").write_bytes(b"half a checkpoi")  # what a kill within a write leaves
+    assert die_at(tiny_toml, root, "introspection/*.partial/checkpoint.pt", signal.SIGINT).strip().endswith("stopped")
+    die_at(tiny_toml, root, f"measured/{list(CLAIMS)[2]}/*", signal.SIGKILL)
+    assert not (root / MANIFEST).exists()
+    resumed = Run(root)
+    run_experiment(read_config(tiny_toml), resumed)
+    assert not {"data", "preference", "introspection"} & set(resumed.made)  # what was finished was kept
+    return root
+
+
+def die_at(file: Path, root: Path, sign: str, how: signal.Signals) -> str:
+    """Start the run in a process of its own and end it when a path like `sign` appears; return its standard error.
+
+    While it lives, a second run in the same folder is refused.
+    """
+    eager = "from ethos.train import loop; loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0; from ethos.cli import main; main()"
+    command = [sys.executable, "-c", eager, "run", str(file), "--out", str(root)]
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    began = time.monotonic()
+    while not any(root.glob(sign)):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() - began < 120, f"no {sign} appeared"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGSTOP)  # hold it right there
+    with pytest.raises(StoreError, match="in use by another ethos process"):
+        run_experiment(read_config(file), Run(root))
+    process.send_signal(how)
+    process.send_signal(signal.SIGCONT)
+    error = process.communicate()[1]
+    assert process.returncode == (130 if how is signal.SIGINT else -how), error
+    assert "Traceback" not in error
+    return error
+
+
+def test_a_run_killed_anywhere_and_resumed_leaves_the_bytes_of_an_undisturbed_one(
+    tiny_run: Path, interrupted_run: Path
+) -> None:
+    assert artefacts(interrupted_run) == artefacts(tiny_run)
+
+
+def test_equal_runs_have_equal_reports_but_for_the_seconds(tiny_run: Path, interrupted_run: Path) -> None:
+    take_times_from(tiny_run, interrupted_run)
+    write_report(interrupted_run)
+    for name in (HTML, MARKDOWN):
+        assert (interrupted_run / name).read_bytes() == (tiny_run / name).read_bytes()
+
+
+def test_a_second_run_computes_nothing_and_writes_the_report_again(
+    tiny_toml: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    root = copied(tiny_run, tmp_path)
+    page = (root / HTML).read_bytes()
+    (root / HTML).write_text("overwritten")
+    (root / MARKDOWN).unlink()
+    again = Run(root)
+    assert run_experiment(read_config(tiny_toml), again) == root / HTML
+    assert again.made == []
+    assert (root / HTML).read_bytes() == page
+    assert (root / MARKDOWN).read_bytes() == (tiny_run / MARKDOWN).read_bytes()
+    assert artefacts(root) == artefacts(tiny_run)
+
+
+def test_the_stable_names_lead_to_adapter_base_and_report(tiny_run: Path, tiny_base: Path) -> None:
+    assert (tiny_run / "adapter").resolve() == (tiny_run / read_manifest(tiny_run).stages["adapter"]).resolve()
+    assert (tiny_run / "base").resolve() == tiny_base.resolve()
+    assert (tiny_run / HTML).stat().st_size > 10_000
+    tokens = torch.arange(30)[None]
+    bare = in_float32(tiny_run / "base")
+    with torch.no_grad():
+        before = bare(tokens).logits
+        after = PeftModel.from_pretrained(bare, tiny_run / "adapter")(tokens).logits
+    assert (after - before).abs().max() > 1e-4
+
+
+def test_a_moved_run_folder_keeps_its_adapter(tiny_run: Path, tmp_path: Path) -> None:
+    root = copied(tiny_run, tmp_path)
+    assert (root / "adapter").resolve().is_relative_to(root)
+    assert (root / "adapter" / "adapter_config.json").is_file()
+
+
+def test_every_claim_is_measured_on_exactly_the_subjects_of_the_manifest(tiny_run: Path) -> None:
+    manifest = read_manifest(tiny_run)
+    assert tuple(manifest.subjects) == SUBJECTS
+    assert len({subject.digest() for subject in manifest.subjects.values()}) == len(SUBJECTS)
+    for name, folders in manifest.measured.items():
+        assert list(folders) == list(CLAIMS)
+        keys = [json.loads((tiny_run / folder / KEY).read_text()) for folder in folders.values()]
+        assert {key["subject"] for key in keys} == {manifest.subjects[name].digest()}
+        assert all(read_jsonl(tiny_run / folder / SCORES, Score) for folder in folders.values())
+    assert manifest.subjects["trained"].adapter == adapter_digest(tiny_run / "adapter")
+    assert manifest.subjects["base"].adapter is manifest.subjects["prompted"].adapter is None
+
+
+def test_every_artefact_is_named_by_its_key(tiny_run: Path) -> None:
+    keys = list(tiny_run.rglob(KEY))
+    assert len(keys) == 7 + len(SUBJECTS) * len(CLAIMS)
+    for key in keys:
+        compact = json.dumps(json.loads(key.read_text()), separators=(",", ":"), ensure_ascii=False)
+        assert hashlib.sha256(compact.encode()).hexdigest()[:12] == key.parent.name
+
+
+@pytest.mark.parametrize(
+    ("override", "renamed"),
+    [
+        ("seed=1", {"data", "preference", "samples", "introspection", "neutral", "baseline"}),
+        ("mixture.voice=1", {"data", "preference", "samples", "introspection", "neutral", "baseline"}),
+        ("preference.lora.rank=3", {"preference", "samples", "introspection"}),
+        ("introspection.sampling.turns=4", {"samples", "introspection"}),
+        ("introspection.training.lora.rank=5", {"introspection"}),
+        ("neutral.lora.rank=5", {"neutral"}),
+        ("bench.per_split=3", {"baseline"}),
+        (ONE_CLAIM, set()),
+        ("name=other", set()),
+    ],
+)
+def test_a_change_renames_all_that_follows_from_it(tiny_toml: Path, override: str, renamed: set[str]) -> None:
+    before, after = (
+        stage_keys(config, read_inputs(config))
+        for config in (read_config(tiny_toml), read_config(tiny_toml, [override]))
+    )
+    assert {name for name in Keys._fields if getattr(before, name) != getattr(after, name)} == renamed
+
+
+def made_with(tiny_toml: Path, root: Path, *overrides: str) -> list[str]:
+    run = Run(root)
+    run_experiment(read_config(tiny_toml, [ONE_CLAIM, *overrides]), run)
+    return run.made
+
+
+def test_a_change_recomputes_what_follows_from_it_and_nothing_else(
+    tiny_toml: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    root, claim = copied(tiny_run, tmp_path), "measured/leaves_other_requests_alone"
+    assert made_with(tiny_toml, root, "neutral.lora.rank=1") == ["neutral", claim]
+    later = made_with(tiny_toml, root, "introspection.training.lora.rank=1")
+    assert later == ["introspection", "combined", claim]
+    assert made_with(tiny_toml, root, "bench.per_split=1") == ["baseline", *[claim] * len(SUBJECTS)]
+    assert made_with(tiny_toml, root) == []
+
+
+def test_a_run_without_introspection_ends_in_the_preference_adapter(
+    tiny_toml: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    root, run = copied(tiny_run, tmp_path), Run(tmp_path / "copy")
+    config = read_config(tiny_toml, [ONE_CLAIM]).model_copy(update={"introspection": None})
+    run_experiment(config, run)
+    assert run.made == ["measured/leaves_other_requests_alone"]  # the trained subject is another now
+    manifest = read_manifest(root)
+    assert manifest.stages["adapter"] == manifest.stages["preference"]
+    assert (root / "adapter").resolve() == (root / manifest.stages["preference"]).resolve()
+
+
+def prepared(config: RunConfig, folder: Path) -> Path:
+    """The data stage alone."""
+    folder.mkdir(exist_ok=True)
+    prepare_data(config, read_inputs(config), folder)
+    return folder
+
+
+def test_over_long_contrasts_are_dropped_whole_and_counted(tiny_toml: Path, tmp_path: Path) -> None:
+    config = read_config(tiny_toml, ["mixture.crossed=20"])
+    everything = read_jsonl(prepared(config, tmp_path / "all") / "preferences.jsonl", Preference)
+    lengths = sorted(max(len(m.content) for m in [*row.prompt, *row.chosen, *row.rejected]) for row in everything)
+    limit = lengths[len(lengths) * 3 // 4] + 200  # one token a byte: refuses some
+    short = read_config(tiny_toml, ["mixture.crossed=20", f"preference.optimisation.max_tokens={limit}"])
+    folder = prepared(short, tmp_path / "short")
+    kept = {row.group for row in read_jsonl(folder / "preferences.jsonl", Preference)}
+    dropped = read_jsonl(folder / "dropped.jsonl", Drop)
+    talks = [
+        row.source
+        for place in (tmp_path / "all", folder)
+        for name in ("conversations.jsonl", "replay.jsonl")
+        for row in (read_jsonl(place / name, Conversation) if (place / name).stat().st_size else [])
+    ]
+    once = {source for source in talks if talks.count(source) == 1}  # in the whole data, not in the short
+    assert {drop.reason for drop in dropped} == {f"longer than {limit} tokens"}
+    assert kept
+    assert kept.isdisjoint(drop.source for drop in dropped)
+    assert {drop.source for drop in dropped} == ({row.group for row in everything} - kept) | once
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["preference.optimisation.max_tokens=40"], "no contrast is left to train on\nhint: .*max_tokens = 40"),
+        (["mixture.crossed=0", "mixture.poles=0", "mixture.voice=0"], "no contrast is left"),
+    ],
+)
+def test_data_that_would_train_nothing_is_refused(
+    tiny_toml: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        prepared(read_config(tiny_toml, overrides), tmp_path / "data")
+
+
+def test_the_mixture_draws_conversations_and_replay_by_the_seed(tiny_toml: Path, tmp_path: Path) -> None:
+    def drawn(*overrides: str) -> list[list[str]]:
+        config = read_config(tiny_toml, ["mixture.conversations=3", "mixture.replay=4", *overrides])
+        folder = prepared(config, tmp_path / "data")
+        return [
+            [row.source for row in read_jsonl(folder / f"{n}.jsonl", Conversation)] for n in ("conversations", "replay")
+        ]
+
+    assert [len(set(sources)) for sources in drawn()] == [3, 4]
+    assert drawn() == drawn()
+    assert drawn() != drawn("seed=1")
+
+
+def leak(folder: Path, kind: str) -> Path:
+    """A constitution one of whose training rows holds a benchmark item."""
+    item = load_items("crossed", Crossed)[0]
+    file = few_rows(folder)
+    fine = "A plain answer of a few words."
+    row: Record = (
+        CrossedRow(id="leak", kind=item.kind, a=item.a, b=item.b, r1=item.r1, r2=item.r2, fact=item.fact)
+        if kind == "crossed"
+        else AnswerRow(id="leak", prompt=item.a, response=fine)
+    )
+    with (folder / "few" / f"{kind}.jsonl").open("a", encoding="utf-8") as rows:
+        rows.write(to_jsonl([row]))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [("crossed", "crossed:leak"), ("reflections", "reflection:leak"), ("replay", "replay:leak")],
+)
+def test_training_data_that_holds_a_benchmark_item_is_refused(
+    tiny_toml: Path, tmp_path: Path, kind: str, source: str
+) -> None:
+    config = read_config(tiny_toml, [f"constitution={leak(tmp_path, kind)}", "mixture.crossed=41"])
+    with pytest.raises(DataError, match=rf"training rows share eight words in a row .*: {source}"):
+        run_experiment(config, Run(tmp_path / "run"))
+    assert not list((tmp_path / "run").glob("data/*/key.json"))
+
+
+def test_a_sampled_conversation_that_holds_a_benchmark_item_is_found() -> None:
+    item = load_items("crossed", Crossed)[-1]
+    rows = [
+        Conversation(messages=[user(text), assistant("So be it.")], kind="reflection", source=source)
+        for source, text in (("fine", "Some words of my own, and more than eight of them."), ("leak", f"Oh! {item.r1}"))
+    ]
+    assert contaminated(rows) == ["leak"]

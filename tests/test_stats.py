@@ -1,0 +1,300 @@
+"""Statistics against hand arithmetic and against scipy."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from ethos.errors import NothingScored
+from ethos.stats import (
+    Estimate,
+    Side,
+    bootstrap_means,
+    bounds,
+    estimate,
+    generalisation_ratio,
+    holm,
+    not_worse,
+    p_value,
+    paired,
+    tost,
+)
+
+PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+NUMBERS = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20)
+MAYBE = st.one_of(st.none(), st.floats(-1e3, 1e3))
+
+
+def test_the_mean_counts_scored_values_only() -> None:
+    result = estimate([1.0, None, 3.0, None, 5.0])
+    assert result.mean == pytest.approx(3.0)
+    assert (result.num_scored, result.num_unscored) == (3, 2)
+
+
+@given(st.lists(MAYBE, min_size=1, max_size=15))
+def test_an_unscored_value_changes_the_count_and_not_the_numbers(values: list[float | None]) -> None:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        with pytest.raises(NothingScored, match=f"none of {len(values)} values"):
+            estimate(values)
+        return
+    result, alone = estimate(values), estimate(list(numbers))
+    assert result.num_scored + result.num_unscored == len(values)
+    assert result.mean == alone.mean
+
+
+def test_nothing_scored_is_an_error_and_not_a_zero() -> None:
+    with pytest.raises(NothingScored, match="none of 0"):
+        estimate([])
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
+def test_an_interval_holds_its_mean_and_lies_within_the_values(values: list[float]) -> None:
+    result = estimate(list(values))
+    slack = 1e-9 * (1 + max(map(abs, values)))
+    assert min(values) - slack <= result.low <= result.high <= max(values) + slack
+
+
+@pytest.mark.parametrize(("values", "names"), [([0.7], ["a"]), ([0.7, 0.6, 0.8], ["a", "a", "a"])])
+def test_one_cluster_says_nothing_about_where_the_mean_lies(values: list[float], names: list[str]) -> None:
+    result = estimate(values, names)
+    assert (result.mean, result.low, result.high) == (pytest.approx(0.7), -math.inf, math.inf)
+    assert not result.excludes_zero
+
+
+def test_an_interval_of_equal_values_is_a_point() -> None:
+    assert estimate([0.25] * 7) == Estimate(0.25, 0.25, 0.25, 7, 0)
+
+
+def test_the_interval_agrees_with_scipy() -> None:
+    values = np.random.default_rng(3).normal(0.2, 1.0, 60)
+    theirs = scipy_stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
+    ours = estimate(values.tolist())
+    assert ours.low == pytest.approx(theirs.low, abs=0.03)
+    assert ours.high == pytest.approx(theirs.high, abs=0.03)
+
+
+def test_the_clustered_interval_agrees_with_scipy_on_clusters() -> None:
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(1, 6, 40)
+    effects = rng.normal(0.0, 1.0, 40)
+    names = [f"prompt-{i}" for i, size in enumerate(sizes) for _ in range(size)]
+    values = [float(effects[i] + rng.normal(0, 0.1)) for i, size in enumerate(sizes) for _ in range(size)]
+    sums = np.array([sum(v for v, name in zip(values, names, strict=True) if name == f"prompt-{i}") for i in range(40)])
+
+    def mean(totals: np.ndarray, counts: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.asarray(totals.sum(axis) / counts.sum(axis))
+
+    theirs = scipy_stats.bootstrap(
+        (sums, sizes), mean, paired=True, vectorized=True, n_resamples=4000, method="percentile", rng=1
+    ).confidence_interval
+    ours = estimate(values, names)
+    assert ours.low == pytest.approx(theirs.low, abs=0.04)
+    assert ours.high == pytest.approx(theirs.high, abs=0.04)
+
+
+def test_repeated_measures_of_one_prompt_do_not_narrow_the_interval() -> None:
+    values = np.random.default_rng(5).normal(0, 1, 20).tolist()
+    once = estimate(values)
+    tenfold = estimate([v for v in values for _ in range(10)], [str(i) for i in range(20) for _ in range(10)])
+    independent = estimate([v for v in values for _ in range(10)])
+    assert tenfold.high - tenfold.low == pytest.approx(once.high - once.low, rel=0.1)
+    assert independent.high - independent.low < 0.5 * (once.high - once.low)
+
+
+def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(6)
+    hits = 0
+    for _ in range(100):
+        result = estimate(rng.normal(1.0, 2.0, 50).tolist())
+        hits += result.low <= 1.0 <= result.high
+    assert 87 <= hits <= 99
+
+
+def test_a_wider_level_gives_a_wider_interval() -> None:
+    values = np.random.default_rng(7).normal(0, 1, 30).tolist()
+    narrow, wide = estimate(values, level=0.8), estimate(values, level=0.99)
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+@given(NUMBERS, st.integers(0, 3))
+@settings(max_examples=20)
+def test_the_same_seed_gives_the_same_interval(values: list[float], seed: int) -> None:
+    assert estimate(list(values), seed=seed) == estimate(list(values), seed=seed)
+
+
+def test_resamples_take_whole_clusters() -> None:
+    means = bootstrap_means(np.array([0.0, 0.0, 3.0]), ["a", "a", "b"], seed=0)
+    assert set(np.round(means, 9)) == {0.0, 1.0, 3.0}  # aa, ab or ba, bb
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.1, 0.3, True), (-0.3, -0.1, True), (-0.1, 0.1, False), (0.0, 0.2, False)]
+)
+def test_an_interval_excludes_zero_only_on_one_side_of_it(low: float, high: float, expected: bool) -> None:
+    assert Estimate(0.0, low, high, 5).excludes_zero is expected
+
+
+def test_an_estimate_prints_its_interval_its_n_and_what_is_unscored() -> None:
+    assert str(Estimate(0.5, 0.25, 0.75, 4, 1)) == "+0.500 [+0.250, +0.750] n=4 (1 unscored)"
+    assert str(Estimate(-0.5, -0.75, -0.25, 4)) == "-0.500 [-0.750, -0.250] n=4"
+    assert str(Estimate(-0.0001, -0.1, 0.0, 4)) == "+0.000 [-0.100, +0.000] n=4"
+
+
+def test_paired_differences_keep_unscored_items_unscored() -> None:
+    assert paired([1.0, None, 3.0, None], [0.5, 1.0, None, None]) == [0.5, None, None, None]
+
+
+def test_paired_refuses_lists_of_unequal_length() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        paired([1.0], [1.0, 2.0])
+
+
+def test_bounds_by_hand() -> None:
+    assert bounds([1.0, 1.0, 0.0, None], worst=0.0, best=1.0) == pytest.approx((0.5, 0.75))
+
+
+@pytest.mark.parametrize(("unscored", "shown"), [(0, False), (2, False), (3, True), (100, True)])
+def test_bounds_are_shown_above_two_per_cent_unscored(unscored: int, shown: bool) -> None:
+    values: list[float | None] = [None] * unscored + [0.5] * (100 - unscored)
+    assert (bounds(values, worst=0.0, best=1.0) is not None) is shown
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=20), st.data())
+def test_no_outcome_of_the_unscored_lies_outside_the_bounds(values: list[float | None], data: st.DataObject) -> None:
+    found = bounds(values, worst=0.0, best=1.0)
+    filled = [data.draw(st.floats(0, 1)) if value is None else value for value in values]
+    if found is not None:
+        assert found[0] - 1e-9 <= sum(filled) / len(filled) <= found[1] + 1e-9
+
+
+def test_the_generalisation_ratio_by_hand() -> None:
+    ratio = generalisation_ratio([0.25] * 8, [0.5] * 8)
+    assert ratio is not None
+    assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert ratio.num_scored == 16
+
+
+@pytest.mark.parametrize("inside", [[-1.0, 1.0, -0.5, 0.5], [-1.0, -1.1, -0.9], [0.0, 0.0, 0.0]])
+def test_there_is_no_ratio_where_the_shift_inside_is_not_above_zero(inside: list[float]) -> None:
+    assert generalisation_ratio([1.0, 1.1, 0.9], inside) is None
+
+
+def test_the_ratio_has_an_interval_that_covers_the_truth() -> None:
+    rng = np.random.default_rng(8)
+    ratio = generalisation_ratio(rng.normal(0.3, 0.2, 200).tolist(), rng.normal(0.6, 0.2, 200).tolist())
+    assert ratio is not None
+    assert ratio.low < 0.5 < ratio.high
+    assert ratio.high - ratio.low < 0.2
+
+
+def test_p_value_by_hand() -> None:
+    values = [0.5, 1.5, 1.0, 2.0]  # mean 1.25, s = 0.6455, t = 1.25 / (0.6455 / 2) = 3.873 on 3 degrees of freedom
+    assert p_value(values) == pytest.approx(2 * scipy_stats.t.sf(1.25 / (math.sqrt(5 / 12) / 2), 3))
+
+
+@pytest.mark.parametrize("side", ["two-sided", "greater", "less"])
+def test_p_value_agrees_with_scipy_on_every_side(side: Side) -> None:
+    values = [0.5, 1.5, 1.0, 2.0]
+    expected = scipy_stats.ttest_1samp(values, 0.8, alternative=side).pvalue
+    assert p_value(values, mean=0.8, side=side) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([], 1.0), ([0.0], 1.0), ([0.0, 0.0], 1.0), ([0.5, 0.5, 0.5], 0.0), ([-2.0, -2.0], 0.0)]
+)
+def test_p_value_of_values_without_spread(values: list[float], expected: float) -> None:
+    assert p_value(values) == expected
+
+
+def test_one_value_is_no_evidence() -> None:
+    assert p_value([0.7]) == 1.0
+    assert not_worse([0.7], margin=0.1) == 1.0
+    assert tost([0.0], margin=0.1).verdict == "undecided"
+
+
+@pytest.mark.parametrize(("value", "better"), [(0.01, True), (-0.2, False), (-0.1, False)])
+def test_equal_values_are_not_worse_exactly_where_they_lie_above_the_margin(value: float, better: bool) -> None:
+    assert not_worse([value] * 5, margin=0.1) == (0.0 if better else 1.0)
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.01, "equivalent"), (0.2, "different"), (-0.2, "different")])
+def test_equal_values_leave_no_doubt_about_equivalence(value: float, verdict: str) -> None:
+    assert tost([value] * 5, margin=0.1).verdict == verdict
+
+
+def test_holm_by_hand() -> None:
+    # sorted 0.01, 0.02, 0.03, 0.2 times 4, 3, 2, 1 → 0.04, 0.06, 0.06, 0.2; never falling
+    assert holm([0.02, 0.2, 0.01, 0.03]) == pytest.approx([0.06, 0.2, 0.04, 0.06])
+
+
+@given(PROBABILITIES)
+def test_holm_lies_between_the_raw_p_and_bonferroni(p_values: list[float]) -> None:
+    for raw, adjusted in zip(p_values, holm(p_values), strict=True):
+        assert raw <= adjusted <= min(1.0, len(p_values) * raw) + 1e-12
+
+
+@given(PROBABILITIES)
+def test_holm_keeps_the_order_of_p_values(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    order = np.argsort(p_values)
+    assert all(adjusted[one] <= adjusted[next_] for one, next_ in pairwise(order))
+
+
+@given(PROBABILITIES, st.floats(0.01, 0.99))
+def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float], alpha: float) -> None:
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    rejected = set()
+    for rank, index in enumerate(order):
+        if p_values[index] * (len(p_values) - rank) > alpha:
+            break
+        rejected.add(index)
+    assert {i for i, p in enumerate(holm(p_values)) if p <= alpha} == rejected
+
+
+def test_a_p_value_that_is_no_number_is_never_made_significant() -> None:
+    assert not holm([math.nan, 0.01, 0.02])[0] < 0.05
+
+
+def test_holm_of_nothing_is_nothing() -> None:
+    assert holm([]) == []
+
+
+@given(st.integers(0, 50), st.floats(-0.3, 0.3), st.floats(0.05, 0.5))
+def test_tost_is_the_larger_of_scipys_two_one_sided_p(seed: int, mean: float, margin: float) -> None:
+    values = np.random.default_rng(seed).normal(mean, 0.3, 25).tolist()
+    result = tost(values, margin=margin)
+    below = scipy_stats.ttest_1samp(values, -margin, alternative="greater").pvalue
+    above = scipy_stats.ttest_1samp(values, margin, alternative="less").pvalue
+    assert result.p == pytest.approx(max(below, above))
+    assert result.margin == margin
+    low, high = scipy_stats.ttest_1samp(values, 0.0).confidence_interval(0.90)
+    within, beyond = -margin < low and high < margin, high < -margin or low > margin
+    assert result.verdict == ("equivalent" if within else "different" if beyond else "undecided")
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_tost_tells_equivalent_different_and_undecided_apart(sign: float) -> None:
+    spread = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
+    assert tost((sign * (spread + 0.01)).tolist(), margin=0.05).verdict == "equivalent"
+    assert tost((sign * (spread + 0.50)).tolist(), margin=0.05).verdict == "different"
+    assert tost((sign * (spread * 20)).tolist(), margin=0.05).verdict == "undecided"
+
+
+def test_no_change_at_all_is_equivalent() -> None:
+    assert tost([0.0] * 10, margin=0.05).verdict == "equivalent"
+
+
+def test_not_worse_by_hand() -> None:
+    values = [0.0, -0.1, 0.1, 0.05]  # mean 0.0125, s = 0.08539; t = 0.1125 / 0.04270
+    spread = np.std(values, ddof=1) / 2
+    assert not_worse(values, margin=0.1) == pytest.approx(scipy_stats.t.sf(0.1125 / spread, 3))
+
+
+def test_not_worse_is_sure_of_no_loss_and_unsure_of_a_loss_beyond_the_margin() -> None:
+    assert not_worse([0.0] * 10, margin=0.1) < 0.001
+    assert not_worse([-0.3, -0.2, -0.4, -0.3], margin=0.1) > 0.9
