@@ -105,7 +105,7 @@ class GumbelNoise(LogitsProcessor):
 
 
 def sample(
-    loaded: Loaded, requests: Sequence[Request], cache: ReplyCache, *, batch: int = 16, label: str = "sample"
+    loaded: Loaded, requests: Sequence[Request], cache: ReplyCache, *, batch: int = 32, label: str = "sample"
 ) -> list[Reply]:
     """One reply a request, in order; those already in the cache are not asked again."""
     name = loaded.subject.digest()
