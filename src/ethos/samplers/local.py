@@ -22,6 +22,9 @@ from ethos.models import Loaded
 from ethos.progress import meter
 from ethos.records import Message, Record
 
+CACHED_POSITIONS = 8192
+"""Positions whose keys and values a batch may hold: what bounds the memory of sampling."""
+
 PROTOCOL = 1
 """Bump with any change that could alter a sampled text."""
 
@@ -116,9 +119,11 @@ def sample(
         todo.items(), key=lambda item: (item[1].max_tokens, len(loaded.chat.prompt(item[1].messages)), item[0])
     )
     if waiting:
+        longest = max(len(loaded.chat.prompt(r.messages)) + r.max_tokens for r in todo.values())
+        rows = max(1, min(batch, CACHED_POSITIONS // longest))
         with meter(label, len(waiting)) as progress:
-            for start in range(0, len(waiting), batch):
-                part = dict(waiting[start : start + batch])
+            for start in range(0, len(waiting), rows):
+                part = dict(waiting[start : start + rows])
                 made = dict(zip(part, _generate(loaded, list(part.values())), strict=True))
                 cache.put(made)
                 replies |= made
