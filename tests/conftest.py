@@ -12,8 +12,10 @@ from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from ethos.chat import Chat
 from ethos.config import read_config
 from ethos.constitution import SHIPPED
+from ethos.models import load_tokenizer_chat
 from ethos.pipeline import run_experiment
 from ethos.store import Run
 
@@ -68,6 +70,12 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def chat(tiny_base: Path) -> Chat:
+    """The tiny model's chat renderer."""
+    return load_tokenizer_chat(tiny_base)
+
+
 def in_float32(folder: Path, *, loudness: float = 1.0) -> PreTrainedModel:
     """A model folder in float32, whatever this machine computes in: for equalities to 1e-5.
 
@@ -97,13 +105,13 @@ max_tokens = 2000
 pack_positions = 2000
 units_per_step = 4
 learning_rate = 1e-2
+[introspection]
+replay = 1
 [introspection.sampling]
 reflections = 2
 interactions = 1
 turns = 3
 max_tokens = 8
-[introspection.training]
-replay = 1
 [introspection.training.lora]
 rank = 3
 top_layers = 1

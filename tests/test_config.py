@@ -90,7 +90,7 @@ def test_defaults_need_a_name_only(tmp_path: Path) -> None:
     ("text", "known"),
     [
         ("sed = 3", "seed"),
-        ("[preference]\nlr = 1", "optimisation, loss, lora, replay"),
+        ("[preference]\nlr = 1", "optimisation, lora, loss, replay"),
         ("[preference.optimisation]\nlr = 1", "learning_rate"),
         ("[introspection.sampling]\nreflection = 1", "reflections"),
         ("[introspection.training.lora]\nr = 1", "rank"),

@@ -14,7 +14,7 @@ from ethos.data.preferences import Mixture
 from ethos.errors import ConfigError, DataError
 from ethos.models import DEFAULT_MODEL
 from ethos.records import Record, explain, read_text
-from ethos.train.stages import Training
+from ethos.train.stages import PreferenceTraining, Training
 
 
 class Introspection(Record):
@@ -22,6 +22,8 @@ class Introspection(Record):
 
     sampling: IntrospectionSampling = IntrospectionSampling()
     training: Training = Training()
+    replay: int = Field(0, ge=0)
+    """Ordinary conversations mixed in against forgetting."""
 
 
 class BenchSettings(Record):
@@ -64,7 +66,7 @@ class RunConfig(Record):
     constitution: str = "virtuous-reasoner"
     """A shipped name, or the path of a TOML file."""
     mixture: Mixture = Mixture()
-    preference: Training = Training()
+    preference: PreferenceTraining = PreferenceTraining()
     introspection: Introspection | None = None
     """Leave the table out to skip the stage."""
     neutral: Training = Training()

@@ -36,7 +36,7 @@ from ethos.samplers.local import PROTOCOL, ReplyCache
 from ethos.scoring import Model
 from ethos.store import Run, explained, write_text
 from ethos.train import lora
-from ethos.train.stages import Training, train_conversations, train_preference
+from ethos.train.stages import PreferenceTraining, Training, train_conversations, train_preference
 
 SUBJECTS = ("base", "prompted", "neutral", "trained")
 MOST_DROPPED = 0.5
@@ -60,7 +60,7 @@ class PreferenceKey(Record):
 
     version: int = 1
     data: str
-    training: Training
+    training: PreferenceTraining
     dtype: str
     seed: int
 
@@ -81,6 +81,7 @@ class ConversationsKey(Record):
     version: int = 1
     data: str
     on: str
+    replay: int = 0
     training: Training
     dtype: str
     seed: int
@@ -204,6 +205,7 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
     later = ConversationsKey(
         data=samples.digest(),
         on=preference.digest(),
+        replay=config.introspection.replay,
         training=config.introspection.training,
         dtype=dtype,
         seed=config.seed,
@@ -292,7 +294,7 @@ def learn_introspection(
     config: RunConfig, stage: Introspection, inputs: Inputs, data: Path, samples: Path, preference: Path, folder: Path
 ) -> None:
     """The introspection stage, on top of the preference adapter, without the constitution in the prompt."""
-    replay = _optional(data / "replay.jsonl")[: stage.training.replay]
+    replay = _optional(data / "replay.jsonl")[: stage.replay]
     rows = [*_optional(data / "conversations.jsonl"), *_optional(samples / "conversations.jsonl"), *replay]
     train_conversations(
         inputs.base,

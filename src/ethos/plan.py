@@ -18,7 +18,8 @@ from ethos.pipeline import SUBJECTS, Inputs, measure_key, read_inputs, stage_key
 from ethos.records import Record, user
 from ethos.store import Run
 from ethos.train.loop import Unit, packs
-from ethos.train.stages import Training, conversation_units, preference_units
+from ethos.train.stages import Training, preference_units
+from ethos.train.supervised import conversation_units
 
 BATTERY_COST = 3
 """Cost of the whole battery over its crossed and triple contrasts alone (doses, deliberation, abilities, writing)."""
@@ -62,7 +63,7 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
     adapter: tuple[str, Record] = ("preference", keys.preference)
     if config.introspection and keys.samples and keys.introspection:
         training = config.introspection.training
-        later = training_positions([*talks, *replay[: training.replay]], training, layers)
+        later = training_positions([*talks, *replay[: config.introspection.replay]], training, layers)
         rows += [_row(run, "samples", keys.samples, 0), _row(run, "introspection", keys.introspection, later)]
         adapter = ("combined", keys.introspection)
     rows.append(_row(run, "neutral", keys.neutral, training_positions(replay, config.neutral, layers)))

@@ -137,9 +137,11 @@ class Prefix(NamedTuple):
     length: int
     layers: tuple[tuple[Tensor, Tensor], ...]
 
-    def cache(self) -> DynamicCache:
-        """A fresh cache to continue from: a forward pass appends to its own copy."""
-        return DynamicCache(ddp_cache_data=self.layers)
+    def cache(self, rows: int = 1) -> DynamicCache:
+        """A fresh cache to continue from in so many rows: a forward pass appends to its own copy."""
+        return DynamicCache(
+            ddp_cache_data=[(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in self.layers]
+        )
 
 
 def hidden_states(model: Model, packed: Pack, prefix: Prefix | None = None) -> Tensor:

@@ -49,6 +49,10 @@ class Scripted:
         self.chat, self.script, self.stops = chat, script, stops
         self.shown: list[str] = []
 
+    def get_decoder(self) -> Callable[..., None]:
+        """What reads a shared prefix: a script keeps no keys and values."""
+        return lambda **_: None
+
     def generate(self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: object) -> torch.Tensor:
         """Prompts and scripted replies; a row ends with the stop token, or with none at all."""
         rows = []

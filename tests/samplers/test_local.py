@@ -1,6 +1,6 @@
 """A text depends on its own request and on nothing else, and no request is asked twice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from scipy import stats as scipy_stats
 
 from conftest import in_float32
+from ethos import scoring
 from ethos.errors import StoreError
 from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.records import Message, assistant, user
@@ -54,6 +55,9 @@ class Mute:
     """A model that must not be asked."""
 
     device = torch.device("cpu")
+
+    def get_decoder(self) -> object:
+        raise AssertionError("the model was asked")
 
     def generate(self, **_: object) -> torch.Tensor:
         raise AssertionError("the model was asked")
@@ -220,3 +224,33 @@ def test_noise_leaves_rows_of_temperature_0_alone() -> None:
     assert torch.equal(noisy[0], scores[0])
     assert not torch.equal(noisy[1], scores[1])
     assert torch.equal(scores, torch.tensor([[1.0, 2.0, 3.0]] * 2))  # and the given scores are not written to
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_shared_system_prompt_read_once_changes_no_text(
+    loaded: Loaded, cache: ReplyCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    chat = load_tokenizer_chat(Path(loaded.model.config.name_or_path), system="You weigh what is at stake. " * 9)
+    advised = Loaded(loaded.subject, loaded.model, chat)
+    asked = requests(temperature=temperature)
+    lengths: list[int] = []
+    read = scoring.read_prefix
+
+    def counted(model: scoring.Model, tokens: Sequence[int]) -> scoring.Prefix:
+        lengths.append(len(tokens))
+        return read(model, tokens)
+
+    monkeypatch.setattr(scoring, "read_prefix", counted)
+    shared = sample(advised, asked, cache)
+    assert len(lengths) == 1
+    assert lengths[0] > len("You weigh what is at stake. " * 9)  # a token a byte: all of the system prompt
+    monkeypatch.setattr(scoring, "common_prefix", lambda sequences: 0)
+    other = ReplyCache(tmp_path / "plain.sqlite")
+    assert sample(advised, asked, other) == shared
+    other.close()
+    assert shared != alone(loaded, asked, tmp_path)  # and the prompt does matter
+
+
+def test_equal_prompts_leave_each_row_a_token_to_read(loaded: Loaded, cache: ReplyCache) -> None:
+    asked = [Request(messages=ASKED[0], max_tokens=8, seed=seed) for seed in range(3)]
+    assert len({reply.text for reply in sample(loaded, asked, cache)}) == 3

@@ -1,6 +1,6 @@
 """The loop learns what is planted, refuses what would train nothing, and resumes to the same numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,55 +8,29 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
+from rows import contrast, crossed, talk
 from torch import Tensor
 
 from conftest import in_float32
 from ethos.chat import Chat, Rendered
 from ethos.errors import DataError, ModelError
-from ethos.models import Loaded, Subject, load_tokenizer_chat
-from ethos.records import Conversation, Preference, assistant, user
+from ethos.models import Loaded, Subject
+from ethos.records import Preference, user
 from ethos.samplers.local import ReplyCache, Request, sample
 from ethos.scoring import score
 from ethos.train import loop, lora
-from ethos.train.character import CharacterLoss, character_objective
-from ethos.train.loop import Optimisation, Scored, Step, Unit, rate, schedule, train, with_reference
+from ethos.train.loop import Objective, Optimisation, Scored, Step, Unit, rate, schedule, train, with_reference
 from ethos.train.lora import LoraSettings, attach, save, trainable
-from ethos.train.stages import conversation_units, preference_units
+from ethos.train.preference import PreferenceLoss, preference_objective
+from ethos.train.stages import preference_units
+from ethos.train.supervised import conversation_units
 
-OBJECTIVE = character_objective(CharacterLoss(beta=0.5))
+OBJECTIVE = preference_objective(PreferenceLoss(beta=0.5))
 QUICK = Optimisation(learning_rate=2e-2, epochs=5, units_per_step=3)
-
-
-@pytest.fixture
-def chat(tiny_base: Path) -> Chat:
-    return load_tokenizer_chat(tiny_base)
 
 
 def fresh(base: Path) -> PeftModel:
     return attach(in_float32(base), "default", LoraSettings(rank=4), seed=0)
-
-
-def contrast(asked: str, right: str, wrong: str, *, group: str) -> Preference:
-    return Preference(
-        prompt=[user(asked)],
-        chosen=[assistant(right)],
-        rejected=[assistant(wrong)],
-        group=group,
-        kind="crossed",
-        source=group,
-    )
-
-
-def crossed(name: str) -> list[Preference]:
-    """Rain calls for `stay`, sun for `walk`: no liking for either word can get both right."""
-    return [
-        contrast(f"{name}: it rains", "stay", "walk", group=name),
-        contrast(f"{name}: sun", "walk", "stay", group=name),
-    ]
-
-
-def talk(asked: str, said: str) -> Conversation:
-    return Conversation(messages=[user(asked), assistant(said)], kind="replay", source=asked)
 
 
 def units_of(chat: Chat, model: PeftModel) -> list[Unit]:
@@ -164,11 +138,11 @@ def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_checkp
     (third,) = schedule(5, settings, seed=0)[2]
 
     def poisoned(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
-        loss, metrics = OBJECTIVE(scored)
+        loss, metrics = OBJECTIVE.loss(scored)
         return (loss * float("nan") if scored[0].unit.source == f"Question {third}" else loss), metrics
 
     with pytest.raises(ModelError, match=rf"loss is nan at step 3, rows Question {third}\n"):
-        train(fresh(tiny_base), units, poisoned, settings, folder=tmp_path, seed=0, label="test")
+        train(fresh(tiny_base), units, Objective(poisoned), settings, folder=tmp_path, seed=0, label="test")
     model = fresh(tiny_base)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert [step["step"] for step in state["log"]] == [1, 2]
@@ -204,16 +178,16 @@ class Killed(Exception):
     """The power goes out."""
 
 
-def killed_in_call(call: int) -> Callable[[Sequence[Scored]], tuple[Tensor, dict[str, float]]]:
+def killed_in_call(call: int) -> Objective:
     """The objective, until its `call`-th use."""
     calls = iter(range(1, call + 1))
 
-    def objective(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
+    def loss(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
         if next(calls) == call:
             raise Killed
-        return OBJECTIVE(scored)
+        return OBJECTIVE.loss(scored)
 
-    return objective
+    return Objective(loss)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 1e9], ids=["checkpoint after every step", "no checkpoint yet"])

@@ -15,9 +15,9 @@ from ethos.chat import Rendered
 from ethos.errors import ModelError
 from ethos.models import load_adapter
 from ethos.train import lora
-from ethos.train.character import CharacterLoss, character_objective
 from ethos.train.loop import Optimisation, Unit, train
 from ethos.train.lora import LoraSettings, add_exactly, attach, save, trainable
+from ethos.train.preference import PreferenceLoss, preference_objective
 
 TOKENS = torch.arange(40)[None] * 5 % 259
 
@@ -190,7 +190,7 @@ def test_training_moves_every_trainable_parameter_and_nothing_else(tiny_base: Pa
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     sequence = Rendered(tuple(range(10, 50)), (False,) * 5 + (True,) * 35)
     settings = Optimisation(epochs=3, learning_rate=1e-2)
-    objective = character_objective(CharacterLoss())
+    objective = preference_objective(PreferenceLoss())
     train(model, [Unit((sequence,), source="row")], objective, settings, folder=tmp_path, seed=0, label="test")
     moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == trainable(model).keys()

@@ -6,43 +6,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from peft import PeftModel
+from rows import contrast, talk
 
 from ethos.chat import Chat
-from ethos.models import base_digest, load_adapter, load_base, load_tokenizer_chat
-from ethos.records import Conversation, Preference, assistant, read_jsonl, user
+from ethos.models import base_digest, load_adapter, load_base
+from ethos.records import read_jsonl
 from ethos.scoring import score
-from ethos.train.character import CharacterLoss
 from ethos.train.loop import Optimisation, Step
 from ethos.train.lora import CONFIG, WEIGHTS, LoraSettings
+from ethos.train.preference import PreferenceLoss
 from ethos.train.stages import (
     LOG,
-    Training,
-    conversation_units,
+    PreferenceTraining,
     preference_units,
     train_conversations,
     train_preference,
 )
+from ethos.train.supervised import conversation_units
 
-SETTINGS = Training(
+SETTINGS = PreferenceTraining(
     optimisation=Optimisation(learning_rate=2e-2, epochs=4, units_per_step=2), lora=LoraSettings(rank=2), replay=1
 )
-TALKS = [
-    Conversation(messages=[user("Hello"), assistant(said)], kind="replay", source=said)
-    for said in ("Good day.", "Hi.", "Hey")
-]
-
-
-def contrast(asked: str, right: str, wrong: str, *, group: str) -> Preference:
-    return Preference(
-        prompt=[user(asked)],
-        chosen=[assistant(right)],
-        rejected=[assistant(wrong)],
-        group=group,
-        kind="pole",
-        source=group,
-    )
-
-
+TALKS = [talk(f"Hello {said}", said) for said in ("Good day.", "Hi.", "Hey")]
 ROWS = [
     contrast("Rain?", "stay", "walk", group="g1"),
     contrast("Lie?", "no", "yes", group="g2"),
@@ -52,11 +37,6 @@ ROWS = [
 
 def contents(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-
-
-@pytest.fixture
-def chat(tiny_base: Path) -> Chat:
-    return load_tokenizer_chat(tiny_base)
 
 
 @pytest.fixture
@@ -150,8 +130,8 @@ def test_the_margin_starts_at_zero_with_a_reference_and_at_the_bases_own_without
     def first_step(reference_free: bool) -> Step:
         folder = tmp_path / str(reference_free)
         folder.mkdir()
-        loss = CharacterLoss(reference_free=reference_free)
-        settings = Training(optimisation=Optimisation(units_per_step=9), loss=loss, lora=LoraSettings(rank=2))
+        loss = PreferenceLoss(reference_free=reference_free)
+        settings = PreferenceTraining(optimisation=Optimisation(units_per_step=9), loss=loss, lora=LoraSettings(rank=2))
         train_preference(tiny_base, base_digest(tiny_base), ROWS, [], settings, folder, seed=0)
         return read_jsonl(folder / LOG, Step)[0]
 

@@ -17,15 +17,18 @@ from pydantic import Field
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from ethos import scoring
+from ethos.chat import Rendered
 from ethos.errors import StoreError
 from ethos.models import Loaded
 from ethos.progress import meter
 from ethos.records import Message, Record
+from ethos.scoring import Model, Prefix
 
 CACHED_POSITIONS = 8192
 """Positions whose keys and values a batch may hold: what bounds the memory of sampling."""
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Bump with any change that could alter a sampled text."""
 
 
@@ -119,12 +122,14 @@ def sample(
         todo.items(), key=lambda item: (item[1].max_tokens, len(loaded.chat.prompt(item[1].messages)), item[0])
     )
     if waiting:
-        longest = max(len(loaded.chat.prompt(r.messages)) + r.max_tokens for r in todo.values())
+        prompts = [loaded.chat.prompt(request.messages) for request in todo.values()]
+        longest = max(len(p) + r.max_tokens for p, r in zip(prompts, todo.values(), strict=True))
         rows = max(1, min(batch, CACHED_POSITIONS // longest))
+        prefix = _shared(loaded.model, prompts)
         with meter(label, len(waiting)) as progress:
             for start in range(0, len(waiting), rows):
                 part = dict(waiting[start : start + rows])
-                made = dict(zip(part, _generate(loaded, list(part.values())), strict=True))
+                made = dict(zip(part, _generate(loaded, list(part.values()), prefix), strict=True))
                 cache.put(made)
                 replies |= made
                 progress.advance(len(made), tokens=sum(reply.num_tokens for reply in made.values()))
@@ -132,14 +137,23 @@ def sample(
 
 
 @torch.no_grad()
-def _generate(loaded: Loaded, requests: Sequence[Request]) -> list[Reply]:
-    """One batch through transformers' generate, left-padded."""
+def _shared(model: Model, prompts: Sequence[tuple[int, ...]]) -> Prefix:
+    """Keys and values of what all prompts begin with (a system prompt), at least one token left to each."""
+    length = scoring.common_prefix([Rendered(p, (*[False] * (len(p) - 1), True)) for p in prompts])
+    return scoring.read_prefix(model, prompts[0][:length]) if length else Prefix(0, ())
+
+
+@torch.no_grad()
+def _generate(loaded: Loaded, requests: Sequence[Request], prefix: Prefix) -> list[Reply]:
+    """One batch through transformers' generate: the shared prefix, then padding, then each row's own prompt."""
     tokenizer = loaded.chat.tokenizer
     prompts = [loaded.chat.prompt(request.messages) for request in requests]
-    width = max(map(len, prompts))
+    width, shared = max(map(len, prompts)), prefix.length
     pad, stop = int(tokenizer.pad_token_id or 0), int(tokenizer.eos_token_id or 0)
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=loaded.model.device)
-    attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=loaded.model.device)
+    gaps = [width - len(p) for p in prompts]
+    rows = [[*p[:shared], *[pad] * gap, *p[shared:]] for p, gap in zip(prompts, gaps, strict=True)]
+    reads = [[1] * shared + [0] * gap + [1] * (width - shared - gap) for gap in gaps]
+    ids, attention = (torch.tensor(table, device=loaded.model.device) for table in (rows, reads))
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=max(r.max_tokens for r in requests),
@@ -151,6 +165,7 @@ def _generate(loaded: Loaded, requests: Sequence[Request]) -> list[Reply]:
     out = generate(
         input_ids=ids,
         attention_mask=attention,
+        past_key_values=prefix.cache(len(requests)) if shared else None,
         generation_config=settings,
         logits_processor=LogitsProcessorList([GumbelNoise(requests)]),
     )

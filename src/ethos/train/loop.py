@@ -1,9 +1,10 @@
 """The one training loop: units of sequences in, a moved adapter out.
 
 A *unit* is what one objective needs at once (a preference pair, the two pairs of a crossed item,
-a conversation). Units of a step are packed into tries, so that prompts and system prompts are
-computed once; gradients add up over packs. A checkpoint holds adapter, optimiser, position and
-losses: the resumed run continues with the same numbers.
+a conversation, a prompt with its sampled replies). Units of a step are packed into tries, so that
+prompts and system prompts are computed once; gradients add up over packs. An objective may *prepare*
+a step's units with the model as it then is: on-policy methods sample their replies there.
+A checkpoint holds adapter, optimiser, position and losses: the resumed run continues with the same numbers.
 """
 
 import io
@@ -22,7 +23,7 @@ from ethos import scoring
 from ethos.chat import Rendered
 from ethos.errors import DataError, ModelError
 from ethos.progress import meter
-from ethos.records import Record
+from ethos.records import Message, Record
 from ethos.store import write_bytes
 from ethos.train.lora import trainable
 
@@ -30,23 +31,41 @@ SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
 class Unit(NamedTuple):
-    """Sequences that one objective reads together, with their reference log-probabilities."""
+    """Sequences that one objective reads together. An on-policy unit starts with a prompt and no sequences."""
 
     sequences: tuple[Rendered, ...]
     reference: tuple[Tensor, ...] = ()
     """Per-token log-probabilities (nats) under the reference, one (T,) a sequence; empty where none is needed."""
     source: str = ""
+    prompt: tuple[Message, ...] = ()
+    """The conversation that an on-policy method continues."""
+    teacher: tuple[Rendered, ...] = ()
+    """The same scored tokens in the teacher's context, one a sequence: distillation."""
+    advantages: tuple[float, ...] = ()
+    """How much better than its siblings each sequence is: policy gradients."""
+    baseline: float = 0.0
+    """z₀ of KTO (nats)."""
 
 
 class Scored(NamedTuple):
-    """A unit with the policy's per-token log-probabilities, one (T,) a sequence."""
+    """A unit with what the policy says of its sequences."""
 
     unit: Unit
     policy: tuple[Tensor, ...]
+    """Per-token log-probabilities (nats), one (T,) a sequence."""
+    logits: tuple[Tensor, ...] = ()
+    """Vocabulary logits at the same tokens, one (T, V) a sequence, where the objective asks for them."""
 
 
-Objective = Callable[[Sequence[Scored]], tuple[Tensor, dict[str, float]]]
-"""Scored units → (sum of their losses, sums of metrics to log)."""
+class Objective(NamedTuple):
+    """What a method minimises."""
+
+    loss: Callable[[Sequence[Scored]], tuple[Tensor, dict[str, float]]]
+    """Scored units → (sum of their losses, sums of metrics to log)."""
+    prepare: Callable[[PeftModel, Sequence[Unit], int], list[Unit]] | None = None
+    """(model, units of a step, step from 0) → the units to train on, made with the model as it is now."""
+    distributions: bool = False
+    """Whether the loss reads whole next-token distributions."""
 
 
 class Optimisation(Record):
@@ -93,13 +112,9 @@ def schedule(count: int, settings: Optimisation, *, seed: int) -> list[list[int]
 
 
 def check(units: Sequence[Unit], settings: Optimisation) -> None:
-    """Refuse what would train nothing or train on a torso."""
-    if not units:
-        raise DataError(
-            "no units to train on: the data set is empty after its filters", hint="see the counts of dropped rows"
-        )
+    """Refuse what would train nothing or train on a torso; a teacher's context counts like the student's."""
     for unit in units:
-        for sequence in unit.sequences:
+        for sequence in (*unit.sequences, *unit.teacher):
             if not any(sequence.mask):
                 raise DataError(f"{unit.source}: no token of it carries loss")
             if len(sequence.tokens) > settings.max_tokens:
@@ -124,6 +139,10 @@ def train(
     `folder` keeps `checkpoint.pt` while training, and is resumed from. Raises ModelError at a
     loss that is not finite, naming step and rows.
     """
+    if not units:
+        raise DataError(
+            "no units to train on: the data set is empty after its filters", hint="see the counts of dropped rows"
+        )
     check(units, settings)
     steps = schedule(len(units), settings, seed=seed)
     weights = trainable(model)
@@ -135,7 +154,11 @@ def train(
         for index in range(len(log), len(steps)):
             for group in optimizer.param_groups:
                 group["lr"] = rate(index, len(steps), settings)
-            step = _step(model, [units[i] for i in steps[index]], objective, settings.pack_positions, index)
+            chosen = [units[i] for i in steps[index]]
+            if objective.prepare:
+                chosen = objective.prepare(model, chosen, index)
+                check(chosen, settings)
+            step = _step(model, chosen, objective, settings.pack_positions, index)
             torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -151,10 +174,8 @@ def _step(model: PeftModel, units: Sequence[Unit], objective: Objective, positio
     """Forward and backward of one step; gradients are left on the parameters."""
     loss_sum, tokens, metrics = 0.0, 0, dict[str, float]()
     for packed, members in packs(units, positions):
-        logprobs_S = scoring.token_logprobs(model, packed)
-        by_sequence = iter([logprobs_S[torch.from_numpy(where)] for where in packed.scored])
-        scored = [Scored(units[i], tuple(next(by_sequence) for _ in units[i].sequences)) for i in members]
-        loss, sums = objective(scored)
+        scored = _scored(model, packed, [units[i] for i in members], objective.distributions)
+        loss, sums = objective.loss(scored)
         if not torch.isfinite(loss):
             rows = ", ".join(unit.source for unit in units)
             raise ModelError(
@@ -167,6 +188,20 @@ def _step(model: PeftModel, units: Sequence[Unit], objective: Objective, positio
         for name, value in sums.items():
             metrics[name] = metrics.get(name, 0.0) + value / len(units)
     return Step(step=index + 1, loss=loss_sum / len(units), metrics=metrics, tokens=tokens)
+
+
+def _scored(model: PeftModel, packed: scoring.Pack, units: Sequence[Unit], distributions: bool) -> list[Scored]:
+    """What the model says of the units of one pack."""
+    logits_PV = scoring.head_logits(model, scoring.hidden_states(model, packed))
+    logprobs_S = scoring.picked_logprobs(logits_PV, packed)
+    places = iter([torch.from_numpy(where).to(logprobs_S.device) for where in packed.scored])
+    head_S = packed.head_S.to(logprobs_S.device)
+    scored = []
+    for unit in units:
+        own = [next(places) for _ in unit.sequences]
+        logits = tuple(logits_PV[head_S[where_T]] for where_T in own) if distributions else ()
+        scored.append(Scored(unit, tuple(logprobs_S[where_T] for where_T in own), logits))
+    return scored
 
 
 def packs(units: Sequence[Unit], positions: int) -> Iterator[tuple[scoring.Pack, list[int]]]:

@@ -17,19 +17,25 @@ from ethos.records import Conversation, Preference, Record, to_jsonl
 from ethos.scoring import Model
 from ethos.store import write_text
 from ethos.train import lora
-from ethos.train.character import CharacterLoss, character_objective
 from ethos.train.loop import Optimisation, Step, Unit, train, with_reference
 from ethos.train.lora import LoraSettings
+from ethos.train.preference import PreferenceLoss, preference_objective
+from ethos.train.supervised import conversation_units, sft_objective
 
 LOG = "log.jsonl"
 
 
 class Training(Record):
-    """Settings of one training stage."""
+    """Settings of any training stage."""
 
     optimisation: Optimisation = Optimisation()
-    loss: CharacterLoss = CharacterLoss()
     lora: LoraSettings = LoraSettings()
+
+
+class PreferenceTraining(Training):
+    """Settings of the preference stage."""
+
+    loss: PreferenceLoss = PreferenceLoss()
     replay: int = Field(0, ge=0)
     """Ordinary conversations mixed in against forgetting."""
 
@@ -48,17 +54,12 @@ def preference_units(rows: Sequence[Preference], chat: Chat) -> list[Unit]:
     ]
 
 
-def conversation_units(rows: Sequence[Conversation], chat: Chat) -> list[Unit]:
-    """One unit a conversation."""
-    return [Unit((chat.render(row.messages, learn_from=row.learn_from),), source=row.source) for row in rows]
-
-
 def train_preference(
     base: Path,
     base_name: str,
     rows: Sequence[Preference],
     replay: Sequence[Conversation],
-    settings: Training,
+    settings: PreferenceTraining,
     folder: Path,
     *,
     seed: int,
@@ -67,13 +68,13 @@ def train_preference(
     chat = load_tokenizer_chat(base)
     model = lora.attach(load_base(base), "default", settings.lora, seed=seed)
     contrasts = preference_units(rows, chat)
-    if not settings.loss.reference_free:
+    if settings.loss.needs_reference:
         contrasts = with_reference(model, contrasts)
     units = [*contrasts, *conversation_units(replay[: settings.replay], chat)]
     log = train(
         model,
         units,
-        character_objective(settings.loss),
+        preference_objective(settings.loss),
         settings.optimisation,
         folder=folder,
         seed=seed,
@@ -104,7 +105,7 @@ def train_conversations(
     log = train(
         adapted,
         conversation_units(rows, chat),
-        character_objective(settings.loss),
+        sft_objective(),
         settings.optimisation,
         folder=folder,
         seed=seed,
