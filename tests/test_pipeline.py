@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 
 from conftest import few_rows, in_float32
+from ethos import pipeline
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Score
 from ethos.bench.items import Crossed, load_items
@@ -23,7 +24,16 @@ from ethos.data.recorded import AnswerRow, CrossedRow
 from ethos.errors import DataError, StoreError
 from ethos.manifest import MANIFEST, SCORES, read_manifest
 from ethos.models import adapter_digest
-from ethos.pipeline import SUBJECTS, Keys, contaminated, prepare_data, read_inputs, run_experiment, stage_keys
+from ethos.pipeline import (
+    SUBJECTS,
+    Keys,
+    contaminated,
+    prepare_data,
+    read_inputs,
+    run_experiment,
+    short_enough,
+    stage_keys,
+)
 from ethos.records import Conversation, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user
 from ethos.report.page import HTML, MARKDOWN, write_report
 from ethos.store import KEY, TIMING, Run
@@ -155,21 +165,25 @@ def test_every_claim_is_measured_on_exactly_the_subjects_of_the_manifest(tiny_ru
 
 def test_every_artefact_is_named_by_its_key(tiny_run: Path) -> None:
     keys = list(tiny_run.rglob(KEY))
-    assert len(keys) == 7 + len(SUBJECTS) * len(CLAIMS)
+    assert len(keys) == 8 + len(SUBJECTS) * len(CLAIMS)
     for key in keys:
         compact = json.dumps(json.loads(key.read_text()), separators=(",", ":"), ensure_ascii=False)
         assert hashlib.sha256(compact.encode()).hexdigest()[:12] == key.parent.name
 
 
+EVERYTHING = {"data", "contamination", "preference", "samples", "introspection", "neutral", "baseline"}
+
+
 @pytest.mark.parametrize(
     ("override", "renamed"),
     [
-        ("seed=1", {"data", "preference", "samples", "introspection", "neutral", "baseline"}),
-        ("mixture.voice=1", {"data", "preference", "samples", "introspection", "neutral", "baseline"}),
+        ("seed=1", EVERYTHING),
+        ("mixture.voice=1", EVERYTHING),
         ("preference.lora.rank=3", {"preference", "samples", "introspection"}),
         ("introspection.sampling.turns=4", {"samples", "introspection"}),
         ("introspection.training.lora.rank=5", {"introspection"}),
         ("neutral.lora.rank=5", {"neutral"}),
+        ("neutral.optimisation.max_tokens=1999", EVERYTHING),  # no stage may meet a row that it would refuse
         ("bench.per_split=3", {"baseline"}),
         (ONE_CLAIM, set()),
         ("name=other", set()),
@@ -210,6 +224,26 @@ def test_a_run_without_introspection_ends_in_the_preference_adapter(
     manifest = read_manifest(root)
     assert manifest.stages["adapter"] == manifest.stages["preference"]
     assert (root / "adapter").resolve() == (root / manifest.stages["preference"]).resolve()
+
+
+def test_changed_items_are_checked_against_the_same_training_data_again(
+    tiny_toml: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copied(tiny_run, tmp_path)
+    monkeypatch.setattr(pipeline, "all_items_digest", lambda: "other items")
+    assert made_with(tiny_toml, root) == ["contamination"]
+
+
+def test_a_sampled_conversation_that_no_stage_can_hold_is_dropped_and_counted(tiny_toml: Path) -> None:
+    config = read_config(tiny_toml)
+    limit = min(config.preference.optimisation.max_tokens, config.neutral.optimisation.max_tokens)
+    rows = [
+        Conversation(messages=[user("Hi"), assistant("o" * length)], kind="reflection", source=f"r{length}")
+        for length in (10, limit)
+    ]
+    kept, dropped = short_enough(config, read_inputs(config), rows)
+    assert [row.source for row in kept] == ["r10"]
+    assert dropped == [Drop(source=f"r{limit}", reason=f"longer than {limit} tokens")]
 
 
 def prepared(config: RunConfig, folder: Path) -> Path:
@@ -293,7 +327,8 @@ def test_training_data_that_holds_a_benchmark_item_is_refused(
     config = read_config(tiny_toml, [f"constitution={leak(tmp_path, kind)}", "mixture.crossed=41"])
     with pytest.raises(DataError, match=rf"training rows share eight words in a row .*: {source}"):
         run_experiment(config, Run(tmp_path / "run"))
-    assert not list((tmp_path / "run").glob("data/*/key.json"))
+    assert not list((tmp_path / "run").glob("contamination/*/key.json"))
+    assert not (tmp_path / "run" / "preference").exists()  # before anything is trained
 
 
 def test_a_sampled_conversation_that_holds_a_benchmark_item_is_found() -> None:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ethos.bench.claim import Score
 from ethos.config import RunConfig
 from ethos.constitution import Constitution
 from ethos.errors import DataError, StoreError
 from ethos.models import Subject
-from ethos.records import Record, read_jsonl, read_text
+from ethos.records import Record, explain, read_jsonl, read_text
 
 MANIFEST, SCORES = "manifest.json", "scores.jsonl"
 
@@ -34,7 +36,13 @@ def read_manifest(root: Path) -> Manifest:
         raise StoreError(
             f"{root}: no finished run here (no {MANIFEST})", hint="run it to the end first: ethos run FILE --out FOLDER"
         )
-    return Manifest.model_validate_json(read_text(path))
+    try:
+        return Manifest.model_validate_json(read_text(path))
+    except ValidationError as error:
+        raise StoreError(
+            f"{path} is damaged or of another version of ethos: {explain(error)}",
+            hint="run the same `ethos run` again: finished stages are kept and the manifest is written anew",
+        ) from error
 
 
 def read_scores(root: Path, manifest: Manifest, subject: str, claim: str) -> list[Score]:

@@ -7,6 +7,7 @@ which holds everything that decides its content; keys chain, so a change upstrea
 follows and nothing stale is ever reused. Run the same file twice and the second run only reads.
 """
 
+import json
 import random
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from ethos import __version__, models
 from ethos.bench.baseline import baseline_scores
 from ethos.bench.battery import find_claim
 from ethos.bench.claim import Bench, Claim
-from ethos.bench.items import contamination, items_digest, sealed_runs, texts_of
+from ethos.bench.items import all_items_digest, contamination, items_digest, sealed_runs, texts_of
 from ethos.config import Introspection, RunConfig
 from ethos.constitution import Constitution, read_constitution
 from ethos.data import introspection
@@ -53,6 +54,14 @@ class DataKey(Record):
     mixture: Mixture
     max_tokens: int
     seed: int
+
+
+class ContaminationKey(Record):
+    """What decides whether training data and benchmark overlap: both of them."""
+
+    version: int = 1
+    data: str
+    items: str
 
 
 class PreferenceKey(Record):
@@ -129,6 +138,7 @@ class Keys(NamedTuple):
     """The keys of every training stage; None where the run leaves it out."""
 
     data: DataKey
+    contamination: ContaminationKey
     preference: PreferenceKey
     samples: SamplesKey | None
     introspection: ConversationsKey | None
@@ -142,6 +152,7 @@ def run_experiment(config: RunConfig, run: Run) -> Path:
         inputs = read_inputs(config)
         keys = stage_keys(config, inputs)
         data = run.stage("data", keys.data, lambda folder: prepare_data(config, inputs, folder))
+        run.stage("contamination", keys.contamination, lambda folder: refuse_contamination(data, folder))
         preference = run.stage(
             "preference", keys.preference, lambda folder: learn_preference(config, inputs, data, folder)
         )
@@ -188,9 +199,10 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         constitution=inputs.constitution.digest(),
         recorded=recorded,
         mixture=config.mixture,
-        max_tokens=config.preference.optimisation.max_tokens,
+        max_tokens=shortest_limit(config),
         seed=config.seed,
     )
+    contamination = ContaminationKey(data=data.digest(), items=all_items_digest())
     preference = PreferenceKey(data=data.digest(), training=config.preference, dtype=dtype, seed=config.seed)
     neutral = ConversationsKey(data=data.digest(), on="", training=config.neutral, dtype=dtype, seed=config.seed)
     baseline = BaselineKey(
@@ -200,7 +212,7 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         seed=config.seed,
     )
     if not config.introspection:
-        return Keys(data, preference, None, None, neutral, baseline)
+        return Keys(data, contamination, preference, None, None, neutral, baseline)
     samples = SamplesKey(preference=preference.digest(), sampling=config.introspection.sampling, seed=config.seed)
     later = ConversationsKey(
         data=samples.digest(),
@@ -210,13 +222,19 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         dtype=dtype,
         seed=config.seed,
     )
-    return Keys(data, preference, samples, later, neutral, baseline)
+    return Keys(data, contamination, preference, samples, later, neutral, baseline)
+
+
+def shortest_limit(config: RunConfig) -> int:
+    """The longest row that every stage of the run can train on, in tokens."""
+    stages = [config.preference, config.neutral] + ([config.introspection.training] if config.introspection else [])
+    return min(stage.optimisation.max_tokens for stage in stages)
 
 
 def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     """Recorded data → `preferences.jsonl`, `conversations.jsonl`, `replay.jsonl`, `dropped.jsonl`."""
     chat = models.load_tokenizer_chat(inputs.base)
-    limit = config.preference.optimisation.max_tokens
+    limit = shortest_limit(config)
     rows = preferences(inputs.recorded, config.mixture, seed=config.seed)
     too_long = {
         row.group
@@ -225,11 +243,12 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
         if len(chat.render([*row.prompt, *reply]).tokens) > limit
     }
     rng = random.Random(config.seed)
-    talks = draw(introspection.recorded_conversations(inputs.recorded), config.mixture.conversations, rng)
-    replay = draw(introspection.replay_conversations(inputs.recorded), config.mixture.replay, rng)
-    long_talks = {row.source for row in [*talks, *replay] if len(chat.render(row.messages).tokens) > limit}
+    drawn = draw(introspection.recorded_conversations(inputs.recorded), config.mixture.conversations, rng)
+    talks, long_talks = short_enough(config, inputs, drawn)
+    drawn = draw(introspection.replay_conversations(inputs.recorded), config.mixture.replay, rng)
+    replay, long_replay = short_enough(config, inputs, drawn)
     kept = [row for row in rows if row.group not in too_long]
-    dropped = [Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(too_long | long_talks)]
+    dropped = [Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(too_long)]
     if not kept:
         raise DataError(
             "no contrast is left to train on",
@@ -240,11 +259,10 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
             f"{len(too_long)} of {len({row.group for row in rows})} contrasts are longer than {limit} tokens",
             hint="raise max_tokens",
         )
-    refuse_contamination([*kept, *talks, *replay])
     write_text(folder / "preferences.jsonl", to_jsonl(kept))
-    write_text(folder / "conversations.jsonl", to_jsonl(row for row in talks if row.source not in long_talks))
-    write_text(folder / "replay.jsonl", to_jsonl(row for row in replay if row.source not in long_talks))
-    write_text(folder / "dropped.jsonl", to_jsonl(dropped))
+    write_text(folder / "conversations.jsonl", to_jsonl(talks))
+    write_text(folder / "replay.jsonl", to_jsonl(replay))
+    write_text(folder / "dropped.jsonl", to_jsonl([*dropped, *long_talks, *long_replay]))
 
 
 def contaminated(rows: Sequence[Preference | Conversation]) -> list[str]:
@@ -253,13 +271,16 @@ def contaminated(rows: Sequence[Preference | Conversation]) -> list[str]:
     return [row.source for row in rows if contamination(texts_of(row), sealed)]
 
 
-def refuse_contamination(rows: Sequence[Preference | Conversation]) -> None:
+def refuse_contamination(data: Path, folder: Path) -> None:
     """Refuse recorded rows that share eight words in a row with a benchmark item."""
-    if shared := contaminated(rows):
+    rows = [*read_jsonl(data / "preferences.jsonl", Preference)]
+    talks = [row for name in ("conversations", "replay") for row in _optional(data / f"{name}.jsonl")]
+    if shared := contaminated([*rows, *talks]):
         raise DataError(
             f"{len(shared)} training rows share eight words in a row with a benchmark item: {', '.join(shared[:5])}",
             hint="reword the training rows; benchmark items stay as they are",
         )
+    write_text(folder / "checked.json", json.dumps({"rows": len(rows) + len(talks), "shared": 0}))
 
 
 def learn_preference(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -> None:
@@ -295,7 +316,9 @@ def learn_introspection(
 ) -> None:
     """The introspection stage, on top of the preference adapter, without the constitution in the prompt."""
     replay = _optional(data / "replay.jsonl")[: stage.replay]
-    rows = [*_optional(data / "conversations.jsonl"), *_optional(samples / "conversations.jsonl"), *replay]
+    sampled, dropped = short_enough(config, inputs, _optional(samples / "conversations.jsonl"))
+    write_text(folder / "dropped.jsonl", to_jsonl(dropped))
+    rows = [*_optional(data / "conversations.jsonl"), *sampled, *replay]
     train_conversations(
         inputs.base,
         inputs.base_name,
@@ -306,6 +329,16 @@ def learn_introspection(
         on=preference,
         label="introspection training",
     )
+
+
+def short_enough(
+    config: RunConfig, inputs: Inputs, rows: Sequence[Conversation]
+) -> tuple[list[Conversation], list[Drop]]:
+    """The conversations that every stage can train on, and the others with the reason."""
+    chat, limit = models.load_tokenizer_chat(inputs.base), shortest_limit(config)
+    long = {row.source for row in rows if len(chat.render(row.messages).tokens) > limit}
+    dropped = [Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(long)]
+    return [row for row in rows if row.source not in long], dropped
 
 
 def learn_neutral(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -> None:

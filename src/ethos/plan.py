@@ -59,7 +59,8 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
     replay = conversation_units(introspection.replay_conversations(recorded), chat)[: mixture.replay]
     talks = conversation_units(introspection.recorded_conversations(recorded), chat)[: mixture.conversations]
     preference = training_positions([*contrasts, *replay[: config.preference.replay]], config.preference, layers)
-    rows = [_row(run, "data", keys.data, 0), _row(run, "preference", keys.preference, preference)]
+    rows = [_row(run, "data", keys.data, 0), _row(run, "contamination", keys.contamination, 0)]
+    rows.append(_row(run, "preference", keys.preference, preference))
     adapter: tuple[str, Record] = ("preference", keys.preference)
     if config.introspection and keys.samples and keys.introspection:
         training = config.introspection.training

@@ -171,6 +171,12 @@ def items_digest(*names: str, folder: Path = ITEMS) -> str:
     return hashlib.sha256("".join(read_text(folder / f"{name}.jsonl") for name in names).encode()).hexdigest()[:12]
 
 
+def all_items_digest() -> str:
+    """One hash of every item file, sealed and development."""
+    files = [path for folder in (ITEMS, DEVELOPMENT) for path in sorted(folder.glob("*.jsonl"))]
+    return hashlib.sha256("".join(map(read_text, files)).encode()).hexdigest()[:12]
+
+
 def texts_of(record: Record) -> list[str]:
     """Every string of a record."""
     return _strings(record.model_dump())

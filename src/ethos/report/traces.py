@@ -26,7 +26,7 @@ KEPT = (
     ("samples", "conversations.jsonl", "conversations sampled by the student"),
 )
 """(stage, file, what its rows are)."""
-FILTERED = ("data", "samples")
+FILTERED = ("data", "samples", "introspection")
 TRAINED = ("preference", "introspection", "neutral")
 
 
