@@ -200,6 +200,20 @@ def score(model: Model, sequences: Sequence[Rendered], *, limit: int = MAX_POSIT
     return [result[i] for i in range(len(sequences))]
 
 
+@torch.no_grad()
+def score_logits(model: Model, sequences: Sequence[Rendered], *, limit: int = MAX_POSITIONS) -> list[Tensor]:
+    """Vocabulary logits (T, V) in float32 that predict each sequence's scored tokens, in the order given.
+
+    For teachers and divergences on a few sequences: all of it is held in memory.
+    """
+    result: dict[int, Tensor] = {}
+    for packed in pack(sequences, limit=limit):
+        logits_PV = head_logits(model, hidden_states(model, packed))
+        for index, where in zip(packed.sequences, packed.scored, strict=True):
+            result[index] = logits_PV[packed.head_S[torch.from_numpy(where)].to(logits_PV.device)]
+    return [result[i] for i in range(len(sequences))]
+
+
 def common_prefix(sequences: Sequence[Rendered]) -> int:
     """Number of tokens that all sequences begin with and that no score needs the state of."""
     if not sequences:

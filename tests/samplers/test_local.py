@@ -13,7 +13,7 @@ from ethos import scoring
 from ethos.errors import StoreError
 from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.records import Message, assistant, user
-from ethos.samplers.local import GumbelNoise, Reply, ReplyCache, Request, _reply, sample
+from ethos.samplers.local import GumbelNoise, Reply, ReplyCache, Request, _cut, _reply, sample
 
 ASKED = [
     [user("Hi")],
@@ -122,7 +122,7 @@ def test_new_tokens_are_cut_at_the_first_stop_or_at_the_requests_own_limit(
         loaded.chat.tokenizer.encode(chr(token - 3), add_special_tokens=False)[0] if token > 2 else token
         for token in tokens
     ]
-    assert _reply(loaded, encoded, limit, stop=2) == expected
+    assert _reply(loaded.chat, _cut(encoded, limit, 2)) == expected
 
 
 def test_each_request_has_its_own_limit_within_one_batch(loaded: Loaded, cache: ReplyCache) -> None:

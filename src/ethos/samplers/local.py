@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from ethos import scoring
-from ethos.chat import Rendered
+from ethos.chat import Chat, Rendered
 from ethos.errors import StoreError
 from ethos.models import Loaded
 from ethos.progress import meter
@@ -27,6 +27,8 @@ from ethos.scoring import Model, Prefix
 
 CACHED_POSITIONS = 8192
 """Positions whose keys and values a batch may hold: what bounds the memory of sampling."""
+
+NO_PREFIX = Prefix(0, ())
 
 PROTOCOL = 2
 """Bump with any change that could alter a sampled text."""
@@ -129,7 +131,8 @@ def sample(
         with meter(label, len(waiting)) as progress:
             for start in range(0, len(waiting), rows):
                 part = dict(waiting[start : start + rows])
-                made = dict(zip(part, _generate(loaded, list(part.values()), prefix), strict=True))
+                tokens = generate(loaded.model, loaded.chat, list(part.values()), prefix)
+                made = {key: _reply(loaded.chat, reply) for key, reply in zip(part, tokens, strict=True)}
                 cache.put(made)
                 replies |= made
                 progress.advance(len(made), tokens=sum(reply.num_tokens for reply in made.values()))
@@ -140,44 +143,56 @@ def sample(
 def _shared(model: Model, prompts: Sequence[tuple[int, ...]]) -> Prefix:
     """Keys and values of what all prompts begin with (a system prompt), at least one token left to each."""
     length = scoring.common_prefix([Rendered(p, (*[False] * (len(p) - 1), True)) for p in prompts])
-    return scoring.read_prefix(model, prompts[0][:length]) if length else Prefix(0, ())
+    return scoring.read_prefix(model, prompts[0][:length]) if length else NO_PREFIX
 
 
 @torch.no_grad()
-def _generate(loaded: Loaded, requests: Sequence[Request], prefix: Prefix) -> list[Reply]:
-    """One batch through transformers' generate: the shared prefix, then padding, then each row's own prompt."""
-    tokenizer = loaded.chat.tokenizer
-    prompts = [loaded.chat.prompt(request.messages) for request in requests]
+def generate(
+    model: Model, chat: Chat, requests: Sequence[Request], prefix: Prefix = NO_PREFIX
+) -> list[tuple[int, ...]]:
+    """New tokens of each request in one batch, the stop token included where it came within the request's limit.
+
+    Runs through transformers' generate: the shared prefix, then padding, then each row's own prompt.
+    """
+    prompts = [chat.prompt(request.messages) for request in requests]
     width, shared = max(map(len, prompts)), prefix.length
-    pad, stop = int(tokenizer.pad_token_id or 0), int(tokenizer.eos_token_id or 0)
+    pad, stop = int(chat.tokenizer.pad_token_id or 0), stop_token(chat)
     gaps = [width - len(p) for p in prompts]
     rows = [[*p[:shared], *[pad] * gap, *p[shared:]] for p, gap in zip(prompts, gaps, strict=True)]
     reads = [[1] * shared + [0] * gap + [1] * (width - shared - gap) for gap in gaps]
-    ids, attention = (torch.tensor(table, device=loaded.model.device) for table in (rows, reads))
+    ids, attention = (torch.tensor(table, device=model.device) for table in (rows, reads))
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=max(r.max_tokens for r in requests),
         pad_token_id=pad,
         eos_token_id=stop,
-        bos_token_id=tokenizer.bos_token_id,
+        bos_token_id=chat.tokenizer.bos_token_id,
     )
-    generate: Any = loaded.model.generate
-    out = generate(
+    run: Any = model.generate
+    out = run(
         input_ids=ids,
         attention_mask=attention,
         past_key_values=prefix.cache(len(requests)) if shared else None,
         generation_config=settings,
         logits_processor=LogitsProcessorList([GumbelNoise(requests)]),
     )
-    return [
-        _reply(loaded, row[width:].tolist(), request.max_tokens, stop)
-        for row, request in zip(out, requests, strict=True)
-    ]
+    return [_cut(row[width:].tolist(), request.max_tokens, stop) for row, request in zip(out, requests, strict=True)]
 
 
-def _reply(loaded: Loaded, tokens: list[int], limit: int, stop: int) -> Reply:
-    """A row's new tokens, cut at the first stop token or at its own limit."""
-    end = tokens.index(stop) if stop in tokens else len(tokens)
-    stopped = end < min(limit, len(tokens))
-    text = str(loaded.chat.tokenizer.decode(tokens[: min(end, limit)], skip_special_tokens=True)).strip()
-    return Reply(text=text, num_tokens=min(end, limit), finish="stop" if stopped else "length")
+def stop_token(chat: Chat) -> int:
+    """The token that ends a reply."""
+    return int(chat.tokenizer.eos_token_id or 0)
+
+
+def _cut(tokens: list[int], limit: int, stop: int) -> tuple[int, ...]:
+    """A row's new tokens up to its first stop token or to its own limit: batch-mates may have wanted more."""
+    end = tokens.index(stop) + 1 if stop in tokens else len(tokens)
+    return tuple(tokens[: min(end, limit)])
+
+
+def _reply(chat: Chat, tokens: Sequence[int]) -> Reply:
+    """A reply from its tokens."""
+    stopped = bool(tokens) and tokens[-1] == stop_token(chat)
+    said = list(tokens[: len(tokens) - stopped])
+    text = str(chat.tokenizer.decode(said, skip_special_tokens=True)).strip()
+    return Reply(text=text, num_tokens=len(said), finish="stop" if stopped else "length")

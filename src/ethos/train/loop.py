@@ -39,10 +39,12 @@ class Unit(NamedTuple):
     source: str = ""
     prompt: tuple[Message, ...] = ()
     """The conversation that an on-policy method continues."""
+    teacher_prompt: tuple[Message, ...] = ()
+    """What a distillation teacher sees in its place."""
     teacher: tuple[Rendered, ...] = ()
-    """The same scored tokens in the teacher's context, one a sequence: distillation."""
-    advantages: tuple[float, ...] = ()
-    """How much better than its siblings each sequence is: policy gradients."""
+    """The same scored tokens in the teacher's context, one a sequence."""
+    rewards: tuple[float, ...] = ()
+    """What each sequence earned, for policy gradients."""
     baseline: float = 0.0
     """z₀ of KTO (nats)."""
 
@@ -66,6 +68,8 @@ class Objective(NamedTuple):
     """(model, units of a step, step from 0) → the units to train on, made with the model as it is now."""
     distributions: bool = False
     """Whether the loss reads whole next-token distributions."""
+    state: dict[str, Tensor] | None = None
+    """Tensors that the method carries from step to step, changed in place; checkpoints keep them."""
 
 
 class Optimisation(Record):
@@ -147,7 +151,8 @@ def train(
     steps = schedule(len(units), settings, seed=seed)
     weights = trainable(model)
     optimizer = torch.optim.AdamW(weights.values(), lr=settings.learning_rate, weight_decay=0.0)
-    log = _resume(folder / "checkpoint.pt", weights, optimizer)
+    carried = objective.state or {}
+    log = _resume(folder / "checkpoint.pt", weights, carried, optimizer)
     saved = time.monotonic()
     with meter(label, len(steps)) as progress:
         progress.advance(len(log))
@@ -165,7 +170,7 @@ def train(
             log.append(step)
             progress.advance(tokens=step.tokens, note=f"loss {step.loss:.3f}")
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                _checkpoint(folder / "checkpoint.pt", weights, optimizer, log)
+                _checkpoint(folder / "checkpoint.pt", weights, carried, optimizer, log)
                 saved = time.monotonic()
     return log
 
@@ -222,10 +227,17 @@ def with_reference(model: PeftModel, units: Sequence[Unit]) -> list[Unit]:
     ]
 
 
-def _checkpoint(path: Path, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, log: list[Step]) -> None:
+def _checkpoint(
+    path: Path,
+    weights: dict[str, Tensor],
+    carried: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    log: list[Step],
+) -> None:
     buffer = io.BytesIO()
     state: dict[str, Any] = {
         "weights": dict(weights),
+        "carried": carried,
         "optimizer": optimizer.state_dict(),
         "log": [step.model_dump() for step in log],
     }
@@ -233,13 +245,16 @@ def _checkpoint(path: Path, weights: dict[str, Tensor], optimizer: torch.optim.O
     write_bytes(path, buffer.getvalue())
 
 
-def _resume(path: Path, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> list[Step]:
+def _resume(
+    path: Path, weights: dict[str, Tensor], carried: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> list[Step]:
     """Restore a checkpoint in place; the log so far, empty when there is none."""
     if not path.exists():
         return []
     state = torch.load(path, weights_only=True)
     with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(state["weights"][name])
+        for kept, current in (("weights", weights), ("carried", carried)):
+            for name, tensor in current.items():
+                tensor.copy_(state[kept][name])
     optimizer.load_state_dict(state["optimizer"])
     return [Step(**step) for step in state["log"]]
