@@ -40,6 +40,8 @@ class Pack(NamedTuple):
     """True where the column is the row's ancestor, or the row itself."""
     parents_P: Tensor
     """Distinct positions whose next token is scored."""
+    nodes_S: Tensor
+    """Trie position of each scored token."""
     head_S: Tensor
     """Index into `parents_P` of each scored position's parent."""
     target_S: Tensor
@@ -124,6 +126,7 @@ def _finish(trie: Trie, paths: dict[int, list[int]], sequences: Sequence[Rendere
         depth_N=torch.from_numpy(depth),
         attends_NN=torch.from_numpy(attends),
         parents_P=torch.tensor(parents, dtype=torch.long),
+        nodes_S=torch.tensor(nodes, dtype=torch.long),
         head_S=torch.tensor([parent_place[trie.parent[node]] for node in nodes], dtype=torch.long),
         target_S=torch.tensor([trie.tokens[node] for node in nodes], dtype=torch.long),
         scored=tuple(np.array([place[node] for node in path], dtype=np.int64) for path in picked.values()),

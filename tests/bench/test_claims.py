@@ -56,7 +56,7 @@ def shown(**shifts: list[float]) -> Verdict:
     """The verdict on shifts by readout; readouts left out do not move."""
     base = {
         name: scores(name, around(1.0, spread=0.5, seed=1))
-        for name in ("crossed", "pole", "voice", "deliberated", "letter")
+        for name in ("crossed", "won", "pole", "voice", "deliberated", "letter")
     }
     subject = [score for name in base for score in moved(base[name], shifts.get(name, [0.0] * NUM_ITEMS))]
     return shows_the_character.judge([score for rows in base.values() for score in rows], subject)
@@ -69,6 +69,15 @@ def test_the_character_is_shown_by_a_crossed_shift_above_zero(crossed: list[floa
     assert shown(crossed=crossed).outcome == outcome
 
 
+def test_a_shift_in_nats_decides_and_the_share_of_items_won_stands_beside_it() -> None:
+    """Twice as sure on every item is a shift, and wins nothing."""
+    before = [*scores("crossed", [0.2] * NUM_ITEMS), *scores("won", [1.0] * NUM_ITEMS)]
+    after = [*scores("crossed", [0.4] * NUM_ITEMS), *scores("won", [1.0] * NUM_ITEMS)]
+    lines = {line.label: line for line in shows_the_character.judge(before, after).lines}
+    assert lines["crossed"].estimate.mean == pytest.approx(0.2)
+    assert (lines["won"].estimate.mean, lines["won"].unit) == (0.0, "share of items")
+
+
 @pytest.mark.parametrize("style", [ABOVE, BELOW])
 def test_voice_and_pole_never_decide_whether_the_character_is_shown(style: list[float]) -> None:
     assert shown(crossed=NOTHING, pole=style, voice=style, letter=style, deliberated=style).outcome == "undecided"
@@ -77,7 +86,7 @@ def test_voice_and_pole_never_decide_whether_the_character_is_shown(style: list[
 
 def test_the_verdict_shows_every_readout_with_its_shift() -> None:
     lines = {line.label: line for line in shown(crossed=ABOVE, pole=BELOW).lines}
-    assert set(lines) == {"crossed", "pole", "voice", "deliberated", "letter"}
+    assert set(lines) == {"crossed", "won", "pole", "voice", "deliberated", "letter"}
     assert lines["crossed"].estimate.mean == pytest.approx(0.3)
     assert lines["pole"].estimate.mean == pytest.approx(-0.3)
     assert lines["letter"].unit == "probability"
@@ -124,6 +133,18 @@ def test_a_side_readout_that_could_not_be_scored_is_left_out_of_the_lines() -> N
     verdict = shows_the_character.judge([*base, *unread], [*moved(base, ABOVE * 4), *unread])
     assert verdict.outcome == "held"
     assert [line.label for line in verdict.lines] == ["crossed", "pole", "voice", "deliberated"]
+
+
+def test_items_won_are_pooled_over_the_same_splits_as_the_shift() -> None:
+    base = [
+        score
+        for split in carries_over.SPLITS
+        for readout in ("crossed", "pole", "voice", "won")
+        for score in scores(readout, [0.0] * NUM_ITEMS, split=split)
+    ]
+    subject = [s.model_copy(update={"value": 1.0 * (s.readout == "won" and s.split == "role")}) for s in base]
+    lines = {line.label: line for line in carries_over.judge(base, subject).lines}
+    assert lines["won, all but pressure"].estimate.mean == pytest.approx(1 / 3)
 
 
 def test_the_sentence_names_the_splits_that_hold_by_themselves() -> None:

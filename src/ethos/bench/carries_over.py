@@ -12,7 +12,7 @@ we differ in measuring by log-probability and in calling nothing carried over th
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, shift
+from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, shift, side_line
 from ethos.bench.shows_the_character import contrasts
 
 OUTSIDE = ("domain", "format", "role")
@@ -28,6 +28,7 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     """Held when the pooled crossed shift outside pressure is above zero."""
     pooled = shift(base, subject, "crossed", OUTSIDE)
     lines = [Line("crossed, all but pressure", pooled)]
+    lines += side_line(base, subject, "won", "share of items", splits=OUTSIDE, label="won, all but pressure")
     lines += [
         Line(f"{readout}, {split}", shift(base, subject, readout, [split]))
         for readout in ("crossed", "pole", "voice")
@@ -47,7 +48,7 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
 
 CLAIM = Claim(
     "carries_over",
-    1,
+    2,
     "The character holds in other domains, formats and roles.",
     ("triples", "crossed"),
     measure,

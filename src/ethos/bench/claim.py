@@ -97,11 +97,17 @@ def shift(
 
 
 def side_line(
-    base: Sequence[Score], subject: Sequence[Score], readout: str, unit: str = "nats/token"
+    base: Sequence[Score],
+    subject: Sequence[Score],
+    readout: str,
+    unit: str = "nats/token",
+    *,
+    splits: Sequence[str] | None = None,
+    label: str = "",
 ) -> tuple[Line, ...]:
     """The line of a readout that no verdict hangs on: left out where nothing of it could be scored."""
     try:
-        return (Line(readout, shift(base, subject, readout), unit),)
+        return (Line(label or readout, shift(base, subject, readout, splits), unit),)
     except NothingScored:
         return ()
 

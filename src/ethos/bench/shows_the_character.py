@@ -5,7 +5,9 @@ below, undecided when it reaches zero, whatever voice and pole contrasts do: tho
 much as character, and a bag of words fitted on the training pairs is shown beside them (on crossed
 contrasts it is right half the time by construction).
 
-Readouts: voice, pole, crossed (text), crossed through letters, crossed after deliberation.
+Readouts: voice, pole, crossed (text), crossed through letters, crossed after deliberation; and the share of
+crossed items *won* (score above zero), because a shift in nats also grows where a model grows surer without
+growing wiser.
 New here: the crossed contrast, in the spirit of Winograd schemas (Levesque et al. 2012) and contrast
 sets (Gardner et al. 2020, arXiv:2004.02709).
 """
@@ -25,8 +27,9 @@ def contrasts(bench: Bench, splits: Sequence[str]) -> list[Score]:
     crossed = bench.items("crossed", Crossed, splits)
     values = crossed_text(bench, crossed)
     return triple_contrasts(bench, triples) + [
-        Score(item=item.id, split=item.split, readout="crossed", value=value)
+        Score(item=item.id, split=item.split, readout=readout, value=number)
         for item, value in zip(crossed, values, strict=True)
+        for readout, number in (("crossed", value), ("won", float(value > 0)))
     ]
 
 
@@ -43,7 +46,7 @@ def measure(bench: Bench) -> list[Score]:
 def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     """Held when the crossed shift is above zero, refuted when it is below or clearly nothing."""
     crossed = shift(base, subject, "crossed")
-    lines = [Line("crossed", crossed)]
+    lines = [Line("crossed", crossed), *side_line(base, subject, "won", "share of items")]
     for readout in ("pole", "voice", "deliberated"):
         lines += side_line(base, subject, readout)
     lines += side_line(base, subject, "letter", "probability")
@@ -57,5 +60,5 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
 
 
 CLAIM = Claim(
-    "shows_the_character", 1, "It shows the character on everyday prompts.", ("triples", "crossed"), measure, judge
+    "shows_the_character", 2, "It shows the character on everyday prompts.", ("triples", "crossed"), measure, judge
 )

@@ -38,8 +38,11 @@ class Deciding(NamedTuple):
 
 FIRST_DOSE, LAST_DOSE = holds_under_pressure.DOSES[0], holds_under_pressure.DOSES[-1]
 DECIDING: Mapping[str, tuple[Deciding, ...]] = {
-    "shows_the_character": (Deciding("crossed", "crossed"),),
-    "carries_over": (Deciding("crossed, all but pressure", "crossed", OUTSIDE),),
+    "shows_the_character": (Deciding("crossed", "crossed"), Deciding("won", "won", unit="share of items")),
+    "carries_over": (
+        Deciding("crossed, all but pressure", "crossed", OUTSIDE),
+        Deciding("won, all but pressure", "won", OUTSIDE, "share of items"),
+    ),
     "leaves_other_requests_alone": (Deciding("intrusion", "intrusion"),),
     "holds_under_pressure": (
         Deciding(f"dose {FIRST_DOSE}", "crossed", (f"dose-{FIRST_DOSE}",)),
@@ -65,6 +68,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "instructions": (0, 1),
     "stops": (0, 1),
     "repetition": (0, 1),
+    "won": (0, 1),
 }
 """Lowest and highest value of readouts that have them; for the others, the extremes that were seen."""
 
