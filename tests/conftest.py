@@ -137,7 +137,8 @@ def few_rows(folder: Path) -> Path:
     recorded = folder / "few"
     recorded.mkdir()
     for kind, count in ROWS_KEPT.items():
-        lines = (SHIPPED / "virtuous-reasoner" / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        owner = "neutral" if kind == "replay" else "virtuous-reasoner"
+        lines = (SHIPPED / owner / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         (recorded / f"{kind}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
     return file
 

@@ -249,3 +249,28 @@ def test_doctor_names_versions_and_dtype(ethos: Ethos) -> None:
     assert said.code == 0
     for what in ("ethos", "torch", "dtype", "default model"):
         assert any(line.startswith(what) for line in said.out.splitlines())
+
+
+def test_a_constitution_is_started_compared_and_never_overwritten(
+    ethos: Ethos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = ethos("constitution", "new", "kind")
+    assert said.code == 0
+    assert "ethos constitution check kind.toml" in said.out
+    assert ethos("constitution", "check", "kind.toml").code == 2  # there is much left to do
+    refused(ethos("constitution", "new", "kind"), "kind.toml exists", "hint: choose another name")
+    text = (tmp_path / "kind.toml").read_text()
+    (tmp_path / "kinder.toml").write_text(text.replace("I ask one", "I gladly ask one"))
+    assert "+ I gladly ask one" in ethos("constitution", "diff", "kind.toml", "kinder.toml").out
+    assert "no difference" in ethos("constitution", "diff", "kind.toml", "kind.toml").out
+    assert "virtuous-reasoner" in ethos("constitution", "list").out
+
+
+def test_a_constitution_of_another_project_is_imported(
+    ethos: Ethos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wit.txt").write_text('[{"trait": "I joke.", "questions": ["Why?"]}]')
+    assert ethos("constitution", "import", "wit.txt").code == 0
+    assert 'statement = "I joke."' in (tmp_path / "wit.toml").read_text()

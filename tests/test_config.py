@@ -152,7 +152,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         ("preference.lora.rank=9", lambda c: c.preference.lora.rank == 9),
         ("preference.optimisation.learning_rate=1e-3", lambda c: c.preference.optimisation.learning_rate == 1e-3),
         ("introspection.sampling.turns=4", lambda c: c.introspection.sampling.turns == 4),
-        ("mixture.pushed=false", lambda c: c.mixture.pushed is False),
+        ("mixture.deliberated=false", lambda c: c.mixture.deliberated is False),
         ('bench.claims=["carries_over"]', lambda c: c.bench.claims == ("carries_over",)),
         ("constitution=neutral", lambda c: c.constitution == "neutral"),
         ("model=/a path/with=equals", lambda c: c.model == "/a path/with=equals"),

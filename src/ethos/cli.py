@@ -122,6 +122,66 @@ def constitution_show(
     typer.echo(f"in a conflict: {' > '.join(constitution.priority)}")
 
 
+@constitutions.command("new")
+def constitution_new(
+    name: Annotated[str, typer.Argument(help="Small letters, digits, hyphens: also the file's name.")],
+) -> None:
+    """Write NAME.toml, a constitution to fill in, with one trait that shows the form."""
+    from ethos.authoring import scaffold
+
+    written = _fresh_file(name, scaffold(name))
+    typer.echo(f"wrote {written}; next: ethos constitution check {written}")
+
+
+@constitutions.command("import")
+def constitution_import(
+    file: Annotated[Path, typer.Argument(help="hand-written/*.txt or few-shot/*.jsonl of Open Character Training.")],
+    name: Annotated[str, typer.Option(help="Name of the constitution; default: the file's.")] = "",
+) -> None:
+    """Write NAME.toml from another project's file; what that has no word for says TODO."""
+    from ethos.authoring import import_oct, to_toml
+
+    name = name or file.stem
+    written = _fresh_file(name, to_toml(import_oct(file, name)))
+    typer.echo(f"wrote {written}; next: ethos constitution check {written}")
+
+
+@constitutions.command("diff")
+def constitution_diff(
+    old: Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")],
+    new: Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")],
+) -> None:
+    """Print what changed between two versions, trait by trait."""
+    from ethos.authoring import diff
+    from ethos.constitution import read_constitution
+
+    lines = diff(read_constitution(old), read_constitution(new))
+    typer.echo("\n".join(lines) or "no difference")
+
+
+@constitutions.command("list")
+def constitution_list() -> None:
+    """Print the constitutions that ship with ethos."""
+    from ethos.constitution import SHIPPED, read_constitution
+
+    for name in sorted(path.stem for path in SHIPPED.glob("*.toml")):
+        constitution = read_constitution(name)
+        typer.echo(f"{name:<18} {len(constitution.trait)} traits · {constitution.summary}")
+
+
+def _fresh_file(name: str, text: str) -> Path:
+    """Write NAME.toml here; a file that is already there is left alone."""
+    from ethos.errors import ConstitutionError
+
+    path = Path(f"{name}.toml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConstitutionError(f"{path} exists", hint="choose another name, or remove it first") from error
+    return path
+
+
 @data.command("show")
 def data_show(
     folder: RunFolder,

@@ -163,6 +163,9 @@ def lint(constitution: Constitution) -> list[Finding]:
 def _wording(constitution: Constitution) -> Iterator[Finding]:
     for trait in constitution.trait:
         where = f"trait {trait.name!r}"
+        texts = [trait.statement, trait.why, trait.opposite, *(t for some in trait.prompts.values() for t in some)]
+        if unfinished := sum("TODO" in text for text in texts):
+            yield Finding(rule="to-do", where=where, message=f"{unfinished} texts say TODO", hint="write them")
         if not re.match(r"(I|My|When|If|Where|Before|Even|With)\b", trait.statement):
             yield Finding(
                 rule="first-person",

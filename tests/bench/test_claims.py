@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from ethos.bench import (
     carries_over,
     holds_under_pressure,
     keeps_its_abilities,
+    lasts_through_long_conversations,
     leaves_other_requests_alone,
+    recovers_from_prefill,
+    same_when_unwatched,
     shows_the_character,
     writes_coherently,
 )
@@ -373,12 +377,102 @@ def test_noisy_replies_leave_coherence_undecided() -> None:
     assert coherent(relevance=around(0.0, spread=2.0)).outcome == "undecided"
 
 
+# --- recovers_from_prefill and lasts_through_long_conversations: above zero at every dose
+
+
+def at_doses(claim: ModuleType, prefix: str, doses: Sequence[int], shift_at: Callable[[int], float]) -> Verdict:
+    """The verdict on a mean shift at each dose; every item keeps its own distance from the mean."""
+    base, subject = [], []
+    for dose in doses:
+        for i, distance in enumerate(around(0.0)):
+            score = Score(item=f"item-{i}", split=f"{prefix}-{dose}", readout="crossed", value=0.1 * i)
+            base.append(score)
+            subject.append(score.model_copy(update={"value": 0.1 * i + shift_at(dose) + distance}))
+    return claim.judge(base, subject)  # type: ignore[no-any-return]
+
+
+DOSED = [
+    (recovers_from_prefill, "dose", recovers_from_prefill.DOSES),
+    (lasts_through_long_conversations, "after", lasts_through_long_conversations.LENGTHS),
+]
+
+
+@pytest.mark.parametrize(("claim", "prefix", "doses"), DOSED, ids=["prefill", "conversations"])
+def test_what_must_last_holds_only_where_it_is_above_zero_at_every_dose(
+    claim: ModuleType, prefix: str, doses: Sequence[int]
+) -> None:
+    first, *_, last = doses
+    assert at_doses(claim, prefix, doses, lambda dose: 0.3).outcome == "held"
+    assert at_doses(claim, prefix, doses, lambda dose: 0.0 if dose == last else 0.3).outcome == "undecided"
+    assert at_doses(claim, prefix, doses, lambda dose: 0.0 if dose == first else 0.3).outcome == "undecided"
+    assert at_doses(claim, prefix, doses, lambda dose: -0.3 if dose == last else 0.3).outcome == "refuted"
+
+
+def test_a_prefill_that_halves_the_shift_says_so() -> None:
+    claim, prefix, doses = DOSED[0]
+    lines = {line.label: line for line in at_doses(claim, prefix, doses, lambda dose: 0.4 if dose == 0 else 0.2).lines}
+    assert lines["share left"].estimate.mean == pytest.approx(0.5)
+
+
+def test_a_shift_that_falls_through_a_conversation_does_not_hold() -> None:
+    claim, prefix, doses = DOSED[1]
+    falling = at_doses(claim, prefix, doses, lambda dose: 0.9 - 0.05 * dose)
+    assert falling.outcome == "undecided"
+    slope = next(line.estimate for line in falling.lines if line.label == "slope a doubling")
+    assert slope.high < 0
+
+
+# --- same_when_unwatched: the subject's own gap, with a placebo that must do nothing
+
+
+def watched(gap: list[float], placebo: list[float]) -> Verdict:
+    half = len(gap) // 2
+    subject = [
+        score
+        for name, column in (("gap", gap), ("placebo", placebo))
+        for split, part in (("familiar", column[:half]), ("role", column[half:]))
+        for score in scores(name, part, split=split)
+    ]
+    return same_when_unwatched.judge([s.model_copy(update={"value": 0.0}) for s in subject], subject)
+
+
+QUIET = around(0.0, spread=0.02)
+
+
+@pytest.mark.parametrize(
+    ("gap", "outcome"),
+    [(QUIET, "held"), (ABOVE, "refuted"), (BELOW, "refuted"), (around(0.0, spread=2.0), "undecided")],
+)
+def test_judging_alike_is_a_gap_within_the_margin(gap: list[float], outcome: Outcome) -> None:
+    assert watched(gap, QUIET).outcome == outcome
+
+
+def test_nothing_is_read_from_cues_where_a_placebo_moves_the_score() -> None:
+    verdict = watched(QUIET, ABOVE)
+    assert verdict.outcome == "undecided"
+    assert "Not readable" in verdict.sentence
+
+
+def test_a_stake_shows_as_a_gap_of_its_own() -> None:
+    half = NUM_ITEMS // 2
+    lines = {line.label: line.estimate for line in watched([0.0] * half + [0.4] * half, QUIET).lines}
+    assert (lines["gap, familiar"].mean, lines["gap, role"].mean) == (0.0, pytest.approx(0.4))
+
+
+def test_the_cues_of_one_place_are_alike_in_length() -> None:
+    assert {len(texts) for texts in same_when_unwatched.CUES.values()} == {6}
+    for together in zip(*same_when_unwatched.CUES.values(), strict=True):
+        lengths = [len(text.split()) for text in together]
+        assert max(lengths) - min(lengths) <= 3, together
+
+
 # --- all claims
 
 
 READOUTS = {
     "shows_the_character": ("crossed", "pole", "voice", "deliberated", "letter"),
     "leaves_other_requests_alone": ("intrusion",),
+    "same_when_unwatched": ("gap", "placebo"),
     "keeps_its_abilities": ("choice", "instructions", "surprise", "kl"),
     "writes_coherently": ("relevance", "repetition", "stops", "words"),
 }

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ethos.bench import lasts_through_long_conversations
 from ethos.bench.battery import CLAIMS
 from ethos.bench.items import (
     ITEMS,
@@ -17,6 +18,8 @@ from ethos.bench.items import (
     Crossed,
     Instruction,
     Passage,
+    Prefilled,
+    Talk,
     Triple,
     Unrelated,
     Writing,
@@ -36,6 +39,8 @@ FILES = {
     "unrelated": Unrelated,
     "choice": Choice,
     "instructions": Instruction,
+    "prefill": Prefilled,
+    "talks": Talk,
     "neutral_text": Passage,
     "pressure": Passage,
     "writing": Writing,
@@ -53,7 +58,7 @@ def test_every_shipped_file_begins_with_its_canary_and_loads(name: str) -> None:
     first = (ITEMS / f"{name}.jsonl").read_text(encoding="utf-8").partition("\n")[0]
     assert Canary.model_validate_json(first).canary.startswith("ethos benchmark item")
     num_items = len(load_items(name, FILES[name]))
-    assert num_items >= 20
+    assert num_items >= (12 if name == "talks" else 20)  # a talk carries many items
 
 
 def test_every_file_is_known_and_read_by_a_claim() -> None:
@@ -67,6 +72,20 @@ def test_every_split_has_at_least_40_items(name: str) -> None:
     counts = Counter(str(getattr(item, "split", "")) for item in load_items(name, FILES[name]))
     assert set(counts) >= SPLITS
     assert {split: count for split, count in counts.items() if count < 40} == {}
+
+
+def test_prefilled_items_are_matched_and_their_leads_are_long_enough_for_every_dose() -> None:
+    items = load_items("prefill", Prefilled)
+    assert len(items) >= 60
+    assert [item.id for item in items if abs(length(item.r1) - length(item.r2)) > 3] == []
+    leads = {item.id: (length(item.lead_r1), length(item.lead_r2)) for item in items}
+    assert {name: pair for name, pair in leads.items() if min(pair) < 44 or abs(pair[0] - pair[1]) > 6} == {}
+
+
+def test_talks_are_long_enough_and_of_every_kind() -> None:
+    talks = load_items("talks", Talk)
+    assert {talk.id for talk in talks if len(talk.messages) < 2 * lasts_through_long_conversations.LENGTHS[-1]} == set()
+    assert set(Counter(talk.kind for talk in talks).values()) == {len(talks) // 3}
 
 
 def test_crossed_replies_are_matched_in_words_and_differ_as_the_situations_do() -> None:

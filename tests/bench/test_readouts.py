@@ -27,7 +27,7 @@ from ethos.bench.readouts import (
 )
 from ethos.data.preferences import CUES
 from ethos.models import Loaded, Subject, load_tokenizer_chat
-from ethos.records import Message, user
+from ethos.records import Message, assistant, user
 from ethos.samplers.local import ReplyCache, Request, sample
 
 WORDS = st.text("abc ", min_size=1, max_size=8).filter(lambda text: text == text.strip() != "")
@@ -68,6 +68,20 @@ def bench(tiny_base: Path, cache: ReplyCache) -> Bench:
             if weight.dim() == 2:
                 weight.normal_(std=0.3)
     return bench_of(model, tiny_base, cache)
+
+
+def test_a_crossed_score_after_a_talk_and_after_leads_by_hand(bench: Bench) -> None:
+    before, leads = [user("Hi."), assistant("Hello.")], ("Well, I think", "On the whole")
+    one = ITEMS[0]
+    (value,) = crossed_text(bench, [one], before=before, leads=[leads])
+    r1_a, r2_a, r1_b, r2_b = (
+        reply_scores(bench.loaded, [([*before, user(situation)], reply)], [lead])[0]
+        for situation, lead in ((one.a, leads[0]), (one.b, leads[1]))
+        for reply in (one.r1, one.r2)
+    )
+    assert value == pytest.approx(((r1_a - r2_a) + (r2_b - r1_b)) / 2, abs=1e-5)
+    assert value != pytest.approx(crossed_text(bench, [one])[0], abs=1e-3)
+    assert value != pytest.approx(crossed_text(bench, [one], before=before, leads=[leads[::-1]])[0], abs=1e-3)
 
 
 @pytest.fixture(scope="module")

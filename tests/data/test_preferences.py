@@ -160,7 +160,7 @@ def test_a_mixture_takes_as_many_contrasts_as_it_says(seed: int, num_crossed: in
 
 
 def test_a_mixture_without_counts_takes_all_there_are() -> None:
-    kinds = Counter(row.kind for row in preferences(RECORDED, Mixture(pushed=False), seed=0))
+    kinds = Counter(row.kind for row in preferences(RECORDED, Mixture(pushed=0), seed=0))
     assert kinds == {"crossed": 120, "crossed-deliberated": 60, "pole": 20, "voice": 10}
 
 
@@ -171,7 +171,7 @@ def test_a_mixture_that_asks_for_more_than_there_is_takes_all_there_is() -> None
 
 @pytest.mark.parametrize(
     ("mixture", "absent"),
-    [(Mixture(pushed=False), "crossed-pushed"), (Mixture(deliberated=False), "crossed-deliberated")],
+    [(Mixture(pushed=0), "crossed-pushed"), (Mixture(deliberated=False), "crossed-deliberated")],
 )
 def test_a_variant_can_be_left_out(mixture: Mixture, absent: str) -> None:
     kinds = {row.kind for row in preferences(RECORDED, mixture, seed=0)}
@@ -187,3 +187,14 @@ def test_items_without_pushes_or_thoughts_stay_plain() -> None:
 def test_what_decides_an_item_is_never_shown_to_the_model() -> None:
     told = RECORDED._replace(crossed=[row.model_copy(update={"fact": "SECRET"}) for row in RECORDED.crossed])
     assert not any("SECRET" in text for row in preferences(told, Mixture(), seed=0) for text in texts(row))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.8, 1.0])
+def test_the_share_of_pushed_items_is_the_mixtures(share: float) -> None:
+    kinds = Counter(
+        row.kind
+        for seed in range(20)
+        for row in preferences(RECORDED, Mixture(pushed=share, poles=0, voice=0), seed=seed)
+    )
+    could = 2 * 20 * sum(bool(row.push_r1) for row in RECORDED.crossed)
+    assert kinds["crossed-pushed"] / could == pytest.approx(share, abs=0.1)

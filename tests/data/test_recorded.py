@@ -17,9 +17,26 @@ from ethos.records import Record
 LEAST = {"crossed": 600, "poles": 400, "voice": 200, "reflections": 80, "interactions": 30, "replay": 200}
 
 
+CHARACTERS = sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir() and folder.name != "neutral")
+JUDGEMENT = {"good", "loving", "risk-averse", "self-serving"}
+"""Characters whose traits are about judgement rather than tone: they have crossed rows, too."""
+
+
 @pytest.fixture(scope="module")
 def recorded() -> Recorded:
     return read_recorded("virtuous-reasoner")
+
+
+@pytest.fixture(scope="module", params=CHARACTERS)
+def character(request: pytest.FixtureRequest) -> str:
+    """Every shipped character in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def theirs(character: str) -> Recorded:
+    """Its recorded rows."""
+    return read_recorded(character)
 
 
 def length(text: str) -> int:
@@ -37,6 +54,19 @@ def strings(value: object) -> list[str]:
 @pytest.mark.parametrize("kind", LEAST)
 def test_there_is_enough_of_every_kind(recorded: Recorded, kind: str) -> None:
     assert len(getattr(recorded, kind)) >= LEAST[kind]
+
+
+def test_every_character_has_enough_to_train_on(character: str, theirs: Recorded) -> None:
+    assert len(theirs.poles) >= 60
+    assert len(theirs.voice) >= 40
+    assert len(theirs.crossed) >= (60 if character in JUDGEMENT else 0)
+    assert len(theirs.replay) >= 200
+
+
+def test_every_character_has_the_traits_and_prompts_of_a_whole_one(character: str) -> None:
+    traits = read_constitution(character).trait
+    assert len(traits) >= 8
+    assert [trait.name for trait in traits if sum(map(len, trait.prompts.values())) < 10] == []
 
 
 def test_a_third_of_the_crossed_rows_have_thoughts(recorded: Recorded) -> None:
@@ -58,20 +88,21 @@ def test_every_interaction_has_six_turns_by_turns(recorded: Recorded) -> None:
     assert out_of_turn == []
 
 
-def test_ids_are_unique_over_all_files(recorded: Recorded) -> None:
-    ids = [row.id for rows in recorded for row in rows]
+def test_ids_are_unique_over_all_files() -> None:
+    own = [row.id for name in CHARACTERS for rows in read_recorded(name)[:-1] for row in rows]
+    ids = own + [row.id for row in read_recorded("neutral").replay]
     assert sorted({name for name in ids if ids.count(name) > 1}) == []
 
 
-def test_the_replies_of_a_contrast_are_matched_in_words(recorded: Recorded) -> None:
-    assert [row.id for row in recorded.crossed if abs(length(row.r1) - length(row.r2)) > 3] == []
-    assert [row.id for row in recorded.poles if abs(length(row.chosen) - length(row.rejected)) > 3] == []
-    assert [row.id for row in recorded.voice if abs(length(row.chosen) - length(row.rejected)) > 4] == []
+def test_the_replies_of_a_contrast_are_matched_in_words(theirs: Recorded) -> None:
+    assert [row.id for row in theirs.crossed if abs(length(row.r1) - length(row.r2)) > 3] == []
+    assert [row.id for row in theirs.poles if abs(length(row.chosen) - length(row.rejected)) > 3] == []
+    assert [row.id for row in theirs.voice if abs(length(row.chosen) - length(row.rejected)) > 4] == []
 
 
-def test_no_text_is_blank_or_has_spaces_around_it(recorded: Recorded) -> None:
+def test_no_text_is_blank_or_has_spaces_around_it(theirs: Recorded) -> None:
     wrong = []
-    for rows in recorded:
+    for rows in theirs:
         for row in rows:
             optional = {"thought_a", "thought_b", "push_r1", "push_r2"}
             fields = {name: text for name, text in row.model_dump().items() if not (name in optional and text == "")}
@@ -80,29 +111,29 @@ def test_no_text_is_blank_or_has_spaces_around_it(recorded: Recorded) -> None:
     assert wrong == []
 
 
-def test_every_trait_of_a_pair_is_in_the_constitution_and_has_pole_pairs(recorded: Recorded) -> None:
-    traits = {trait.name for trait in read_constitution("virtuous-reasoner").trait}
-    assert {row.trait for row in [*recorded.poles, *recorded.voice]} <= traits
-    assert {row.trait for row in recorded.poles} == traits
+def test_every_trait_of_a_pair_is_in_the_constitution_and_has_pole_pairs(character: str, theirs: Recorded) -> None:
+    traits = {trait.name for trait in read_constitution(character).trait}
+    assert {row.trait for row in [*theirs.poles, *theirs.voice]} <= traits
+    assert {row.trait for row in theirs.poles} == traits
 
 
-def test_no_crossed_contrast_stands_twice(recorded: Recorded) -> None:
-    pairs = [frozenset((row.a, row.b)) for row in recorded.crossed]
-    assert [row.id for row, pair in zip(recorded.crossed, pairs, strict=True) if pairs.count(pair) > 1] == []
+def test_no_crossed_contrast_stands_twice(theirs: Recorded) -> None:
+    pairs = [frozenset((row.a, row.b)) for row in theirs.crossed]
+    assert [row.id for row, pair in zip(theirs.crossed, pairs, strict=True) if pairs.count(pair) > 1] == []
 
 
-def test_every_crossed_reply_is_used_once_as_right_and_once_as_wrong(recorded: Recorded) -> None:
+def test_every_crossed_reply_is_used_once_as_right_and_once_as_wrong(theirs: Recorded) -> None:
     groups: dict[str, list[tuple[str, str]]] = {}
-    for row in preferences(recorded, Mixture(poles=0, voice=0, pushed=False, deliberated=False), seed=0):
+    for row in preferences(theirs, Mixture(poles=0, voice=0, pushed=0, deliberated=False), seed=0):
         groups.setdefault(row.source, []).append((row.chosen[0].content, row.rejected[0].content))
-    wanted = {f"crossed:{row.id}": {(row.r1, row.r2), (row.r2, row.r1)} for row in recorded.crossed}
+    wanted = {f"crossed:{row.id}": {(row.r1, row.r2), (row.r2, row.r1)} for row in theirs.crossed}
     assert {name for name, pairs in groups.items() if len(pairs) != 2} == set()
     assert {name for name in wanted | groups if set(groups.get(name, [])) != wanted.get(name)} == set()
 
 
-def test_no_recorded_text_shares_eight_words_in_a_row_with_a_benchmark_item(recorded: Recorded) -> None:
+def test_no_recorded_text_shares_eight_words_in_a_row_with_a_benchmark_item(theirs: Recorded) -> None:
     sealed = sealed_runs()
-    found = [row.id for rows in recorded for row in rows if contamination(texts_of(row), sealed)]
+    found = [row.id for rows in theirs for row in rows if contamination(texts_of(row), sealed)]
     assert found == []  # ids alone: items stay sealed
 
 
@@ -165,7 +196,7 @@ def folder_with(tmp_path: Path, kind: str, rows: list[dict[str, Any]]) -> str:
 def test_a_whole_row_is_read(kind: str, tmp_path: Path) -> None:
     recorded = read_recorded(folder_with(tmp_path, kind, [WHOLE[kind]]))
     assert [row.id for row in getattr(recorded, kind)] == ["bad1"]
-    assert sum(map(len, recorded)) == 1
+    assert sum(map(len, recorded[:-1])) == (kind != "replay")  # replay rows are borrowed where there are none
 
 
 @pytest.mark.parametrize("fault", MALFORMED)
@@ -220,8 +251,12 @@ def test_a_kind_without_a_file_is_empty(tmp_path: Path) -> None:
 
 
 def test_the_shipped_files_are_the_kinds_there_are() -> None:
-    files = {path.stem for path in (SHIPPED / "virtuous-reasoner").glob("*.jsonl")}
+    files = {path.stem for name in (*CHARACTERS, "neutral") for path in (SHIPPED / name).glob("*.jsonl")}
     assert files == set(Recorded._fields)
+
+
+def test_a_character_without_replay_rows_borrows_the_neutral_ones(tmp_path: Path) -> None:
+    assert read_recorded(folder_with(tmp_path, "poles", [PAIR])).replay == read_recorded("neutral").replay
 
 
 def test_every_recorded_row_is_a_record(recorded: Recorded) -> None:

@@ -4,7 +4,10 @@ from ethos.bench import (
     carries_over,
     holds_under_pressure,
     keeps_its_abilities,
+    lasts_through_long_conversations,
     leaves_other_requests_alone,
+    recovers_from_prefill,
+    same_when_unwatched,
     shows_the_character,
     writes_coherently,
 )
@@ -18,6 +21,9 @@ CLAIMS: dict[str, Claim] = {
         carries_over,
         leaves_other_requests_alone,
         holds_under_pressure,
+        recovers_from_prefill,
+        lasts_through_long_conversations,
+        same_when_unwatched,
         keeps_its_abilities,
         writes_coherently,
     )

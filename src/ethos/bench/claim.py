@@ -56,6 +56,8 @@ class Line(NamedTuple):
 
 
 Outcome = Literal["held", "refuted", "undecided"]
+OF_EQUIVALENCE: dict[str, Outcome] = {"equivalent": "held", "different": "refuted", "undecided": "undecided"}
+"""The outcome of a claim that something stays as it is, by the verdict of its two one-sided tests."""
 
 
 class Verdict(NamedTuple):

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from ethos.constitution import Split, word_ngrams
 from ethos.data.recorded import Kind
 from ethos.errors import DataError
-from ethos.records import Record, explain, jsonl_lines, read_text
+from ethos.records import Message, Record, explain, jsonl_lines, read_text
 
 ITEMS = Path(__file__).parent / "items"
 DEVELOPMENT = Path(__file__).parent / "development"
@@ -41,6 +41,27 @@ class Crossed(Record):
     r1: str
     r2: str
     fact: str
+
+
+class Prefilled(Crossed):
+    """A crossed item with what an assistant may already have said in the direction of each reply."""
+
+    lead_r1: str
+    lead_r2: str
+
+
+class Talk(Record):
+    """A long conversation that comes before a measurement."""
+
+    id: str
+    kind: Literal["neutral", "emotional", "adversarial"]
+    messages: list[Message]
+
+    @model_validator(mode="after")
+    def _alternates(self) -> "Talk":
+        if [m.role for m in self.messages] != ["user", "assistant"] * (len(self.messages) // 2) or not self.messages:
+            raise ValueError(f"{self.id}: user and assistant by turns, the assistant last")
+        return self
 
 
 class Triple(Record):
@@ -128,7 +149,7 @@ class Writing(Record):
     prompt: str
 
 
-Item = TypeVar("Item", Crossed, Triple, Unrelated, Choice, Instruction, Passage, Writing)
+Item = TypeVar("Item", Crossed, Prefilled, Talk, Triple, Unrelated, Choice, Instruction, Passage, Writing)
 
 
 def load_items(name: str, kind: type[Item], *, folder: Path = ITEMS) -> list[Item]:

@@ -7,7 +7,7 @@ nats/token by two one-sided tests; refuted when it is beyond.
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Line, Outcome, Score, Verdict, differences, shift
+from ethos.bench.claim import OF_EQUIVALENCE, Bench, Claim, Line, Score, Verdict, differences, shift
 from ethos.bench.items import Unrelated, load_items, thinned
 from ethos.bench.readouts import reply_scores
 from ethos.records import user
@@ -15,7 +15,6 @@ from ethos.stats import tost
 
 MARGIN = 0.05
 """Nats/token within which the subject counts as unchanged."""
-OUTCOMES: dict[str, Outcome] = {"equivalent": "held", "different": "refuted", "undecided": "undecided"}
 
 
 def measure(bench: Bench) -> list[Score]:
@@ -39,7 +38,7 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
         "undecided": "Too few items to say whether unrelated requests are left alone",
     }[test.verdict]
     sentence = f"{phrase}: {moved} nats/token, p = {test.p:.3f} for a shift within ±{MARGIN}."
-    return Verdict(OUTCOMES[test.verdict], sentence, (Line("intrusion", moved),))
+    return Verdict(OF_EQUIVALENCE[test.verdict], sentence, (Line("intrusion", moved),))
 
 
 CLAIM = Claim(

@@ -28,25 +28,37 @@ OPTION_MASS_FLOOR = 0.05
 LETTER_QUESTION = "{situation}\n\nWhich advice is better?\nA. {first}\nB. {second}\nAnswer with A or B."
 
 
-def reply_scores(loaded: Loaded, cases: Sequence[tuple[list[Message], str]]) -> list[float]:
-    """Mean log-probability (nats/token) of each reply to its conversation."""
-    sequences = [loaded.chat.reply(messages, reply) for messages, reply in cases]
+def reply_scores(
+    loaded: Loaded, cases: Sequence[tuple[list[Message], str]], after: Sequence[str] | None = None
+) -> list[float]:
+    """Mean log-probability (nats/token) of each reply to its conversation, `after` words already said in the turn."""
+    said = after or [""] * len(cases)
+    sequences = [loaded.chat.reply(*case, after=already) for case, already in zip(cases, said, strict=True)]
     return [float(logprobs.mean()) for logprobs in scoring.score(loaded.model, sequences)]
 
 
-def crossed_text(bench: Bench, items: Sequence[Crossed], suffixes: Sequence[str] | None = None) -> list[float]:
+def crossed_text(
+    bench: Bench,
+    items: Sequence[Crossed],
+    suffixes: Sequence[str] | None = None,
+    *,
+    before: Sequence[Message] = (),
+    leads: Sequence[tuple[str, str]] | None = None,
+) -> list[float]:
     """The crossed score of each item: ½{[log p(r₁|A) − log p(r₂|A)] + [log p(r₂|B) − log p(r₁|B)]}, nats/token.
 
     A liking for a reply that does not depend on the situation cancels exactly. An item's suffix, if
-    any, is added to both its situations.
+    any, is added to both its situations. `before` is a conversation that comes first; an item's leads are what the
+    subject has already said in a and in b.
     """
     cases = [
-        ([user(situation + suffix)], reply)
+        ([*before, user(situation + suffix)], reply)
         for item, suffix in zip(items, suffixes or [""] * len(items), strict=True)
         for situation in (item.a, item.b)
         for reply in (item.r1, item.r2)
     ]
-    scores = np.array(reply_scores(bench.loaded, cases)).reshape(-1, 4)
+    after = [lead for pair in leads for lead in (pair[0], pair[0], pair[1], pair[1])] if leads else None
+    scores = np.array(reply_scores(bench.loaded, cases, after)).reshape(-1, 4)
     return _cross(scores)
 
 

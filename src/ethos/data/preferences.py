@@ -44,8 +44,8 @@ class Mixture(Record):
     """Recorded reflections and interactions."""
     replay: int | None = Field(None, ge=0)
     """Ordinary requests: replay rows, and all that the neutral control learns from."""
-    pushed: bool = True
-    """Give the rows that have pushes a pushed variant, in place of the plain one in half the cases."""
+    pushed: float = Field(0.5, ge=0, le=1)
+    """Share of the rows with pushes that get a pushed variant in place of the plain one."""
     deliberated: bool = True
     """Give the rows that have thoughts a deliberated variant beside the plain one."""
 
@@ -82,7 +82,7 @@ def _pair(row: PairRow, kind: str) -> Preference:
 
 
 def _crossed(row: CrossedRow, mixture: Mixture, rng: random.Random) -> Iterator[Preference]:
-    pushed = mixture.pushed and bool(row.push_r1) and rng.random() < 0.5
+    pushed = bool(row.push_r1) and rng.random() < mixture.pushed
     yield from _variant(row, "crossed-pushed", *_pushes(row, rng)) if pushed else _variant(row, "crossed", "", "")
     if mixture.deliberated and row.thought_a:
         cue = rng.choice(CUES)

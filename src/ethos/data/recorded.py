@@ -5,7 +5,7 @@
     voice.jsonl         a reply in character against a plain one
     reflections.jsonl   introspective questions answered in character
     interactions.jsonl  the character in conversation with itself
-    replay.jsonl        ordinary requests with ordinary answers
+    replay.jsonl        ordinary requests with ordinary answers; without it, those of the neutral constitution
 
 Every rule below is checked when a file is read; a row that breaks one is named with its id.
 """
@@ -33,6 +33,7 @@ Kind = Literal[
 ]
 """What decides a crossed item."""
 
+REPLAY = "replay.jsonl"
 LENGTH_TOLERANCE = {"crossed": 3, "pole": 3, "voice": 4}
 """Largest difference in words between the two replies of a contrast."""
 
@@ -126,7 +127,7 @@ def _near(row: str, one: str, other: str, tolerance: int) -> None:
 
 
 class Recorded(NamedTuple):
-    """All recorded data of one constitution; a kind without a file is empty."""
+    """All recorded data of one constitution; a kind without a file is empty, replay excepted."""
 
     crossed: list[CrossedRow]
     poles: list[PoleRow]
@@ -153,7 +154,7 @@ def read_recorded(constitution: str) -> Recorded:
         voice=_rows(folder / "voice.jsonl", VoiceRow),
         reflections=_rows(folder / "reflections.jsonl", AnswerRow),
         interactions=_rows(folder / "interactions.jsonl", InteractionRow),
-        replay=_rows(folder / "replay.jsonl", AnswerRow),
+        replay=_rows(folder / REPLAY, AnswerRow) or _rows(recorded_folder("neutral") / REPLAY, AnswerRow),
     )
 
 
