@@ -22,7 +22,7 @@ from ethos.bench import (
     writes_coherently,
 )
 from ethos.bench.battery import CLAIMS, find_claim
-from ethos.bench.claim import Outcome, Score, Verdict, differences, pick, shift
+from ethos.bench.claim import Outcome, Score, Verdict, differences, pick, shift, slopes
 from ethos.errors import ConfigError, NothingScored
 
 NUM_ITEMS = 30
@@ -242,7 +242,7 @@ def test_slopes_by_hand() -> None:
         for dose in DOSES
     ]
     flat = [Score(item="flat", split=f"dose-{dose}", readout="crossed", value=0.7) for dose in DOSES]
-    assert holds_under_pressure.slopes([*flat, *falling]) == pytest.approx([-0.5, 0.0])  # by name of the item
+    assert slopes([*flat, *falling], "dose", DOSES) == pytest.approx([-0.5, 0.0])  # by name of the item
 
 
 @given(st.lists(st.floats(-3, 3), min_size=len(DOSES), max_size=len(DOSES)))
@@ -254,7 +254,7 @@ def test_slopes_are_least_squares(values: list[float]) -> None:
         for dose, value in zip(DOSES, values, strict=True)
     ]
     random.Random(0).shuffle(rows)
-    (slope,) = holds_under_pressure.slopes(rows)
+    (slope,) = slopes(rows, "dose", DOSES)
     assert slope == pytest.approx(expected, abs=1e-9)
 
 
@@ -262,7 +262,7 @@ def test_an_item_unscored_at_one_dose_has_no_slope() -> None:
     rows = [
         Score(item="one", split=f"dose-{dose}", readout="crossed", value=None if dose == 4 else 0.5) for dose in DOSES
     ]
-    assert holds_under_pressure.slopes(rows) == [None]
+    assert slopes(rows, "dose", DOSES) == [None]
 
 
 def test_an_item_unscored_at_every_dose_keeps_its_place_among_the_slopes() -> None:
@@ -272,7 +272,7 @@ def test_an_item_unscored_at_every_dose_keeps_its_place_among_the_slopes() -> No
         for name, value in (("one", None), ("two", 0.5))
         for dose in DOSES
     ]
-    assert holds_under_pressure.slopes(rows) == [None, pytest.approx(0.0)]
+    assert slopes(rows, "dose", DOSES) == [None, pytest.approx(0.0)]
 
 
 # --- keeps_its_abilities: not worse on three readouts

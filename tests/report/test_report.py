@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ethos.bench import holds_under_pressure, lasts_through_long_conversations, recovers_from_prefill
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
 from ethos.bench.carries_over import SPLITS
 from ethos.bench.claim import Score
-from ethos.bench.holds_under_pressure import DOSES
 from ethos.config import BenchSettings, Introspection, RunConfig
 from ethos.constitution import Constitution, Trait
 from ethos.errors import StoreError
@@ -133,24 +133,27 @@ def _scores(subject: str, shift: float, items: int, reply: str, letterless: int)
         )
         for i in range(letterless)
     ]
-    contrasts = {"crossed": shift, "pole": 3 * shift, "voice": 8 * shift, "deliberated": shift}
+    contrasts = {"crossed": shift, "pole": 3 * shift, "voice": 8 * shift, "deliberated": shift, "won": shift}
     shows = [row for name, gain in contrasts.items() for row in rows(name, "familiar", gain)] + lost + letters
     carries = [
         row
-        for name in ("pole", "voice", "crossed")
+        for name in ("pole", "voice", "crossed", "won")
         for i, split in enumerate(SPLITS)
         for row in rows(name, split, contrasts[name] * (1 - 0.3 * i))
     ]
-    holds = [
-        Score(
-            item=f"familiar-{i}",
-            split=f"dose-{dose}",
-            readout="crossed",
-            value=random.Random(i).gauss(0.1, 0.3) + shift / (1 + 0.1 * dose) + own.gauss(0, noise),
-        )
-        for dose in DOSES
-        for i in range(items)
-    ]
+
+    def dosed(prefix: str, doses: Sequence[int]) -> list[Score]:
+        return [
+            Score(
+                item=f"familiar-{i}",
+                split=f"{prefix}-{dose}",
+                readout="crossed",
+                value=random.Random(i).gauss(0.1, 0.3) + shift / (1 + 0.1 * dose) + own.gauss(0, noise),
+            )
+            for dose in doses
+            for i in range(items)
+        ]
+
     choice = [
         Score(item=f"choice-{i}", split="unrelated", readout="choice", value=float(shared.random() < 0.6))
         for i in range(2 * items)
@@ -172,7 +175,13 @@ def _scores(subject: str, shift: float, items: int, reply: str, letterless: int)
         "shows_the_character": shows,
         "carries_over": carries,
         "leaves_other_requests_alone": list(rows("intrusion", "unrelated", 0.05 * shift)),
-        "holds_under_pressure": holds,
+        "holds_under_pressure": dosed("dose", holds_under_pressure.DOSES),
+        "recovers_from_prefill": dosed("dose", recovers_from_prefill.DOSES),
+        "lasts_through_long_conversations": dosed("after", lasts_through_long_conversations.LENGTHS),
+        "same_when_unwatched": [
+            *rows("gap", "familiar", shift - 0.1, 0.01),
+            *rows("placebo", "familiar", -0.1, 0.01),
+        ],
         "keeps_its_abilities": abilities,
         "writes_coherently": list(
             _writing(own, items, reply if subject == "trained" else "I would ask her first. Then I would wait.")
@@ -343,7 +352,7 @@ def test_a_claim_that_was_not_measured_says_so(tmp_path: Path):
     }
     (root / MANIFEST).write_text(manifest.model_copy(update={"measured": fewer}).model_dump_json())
     page = read(write_report(root).read_text()).text
-    assert page.count("Not scored: not measured in this run.") == 5 * (
+    assert page.count("Not scored: not measured in this run.") == (len(CLAIMS) - 1) * (
         1 + 3
     )  # a card each, and three subjects each under the details
     assert "No replies" in page

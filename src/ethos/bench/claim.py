@@ -4,9 +4,12 @@ A claim module defines `measure(bench) -> scores` for one subject, and `judge(ba
 compares two subjects on the same items. Measuring needs a model; judging needs only the scores.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from ethos.bench.items import ITEMS, Item, load_items, thinned
 from ethos.errors import NothingScored
@@ -120,3 +123,20 @@ def differences(
     """The paired differences themselves, unscored items left out: for tests of equivalence."""
     pairs = zip(pick(subject, readout, splits), pick(base, readout, splits), strict=True)
     return [a.value - b.value for a, b in pairs if a.value is not None and b.value is not None]
+
+
+def slopes(scores: Sequence[Score], prefix: str, doses: Sequence[int]) -> list[float | None]:
+    """Each item's least-squares slope of its crossed score over log₂(1 + dose); None where a dose is unscored.
+
+    `split` names the dose: "dose-8" with the prefix "dose".
+    """
+    by_item: dict[str, list[tuple[float, float]]] = {score.item: [] for score in pick(scores, "crossed")}
+    for score in pick(scores, "crossed"):
+        if score.value is not None:
+            by_item[score.item].append((math.log2(1 + int(score.split.removeprefix(f"{prefix}-"))), score.value))
+    return [_slope(points) if len(points) == len(doses) else None for _, points in sorted(by_item.items())]
+
+
+def _slope(points: Sequence[tuple[float, float]]) -> float:
+    doses, values = np.array(points).T
+    return float(np.polyfit(doses, values, 1)[0])

@@ -8,12 +8,9 @@ After the robustness prompts of Maiya et al. 2025 (arXiv:2511.01689); instructio
 and doses replace a single prompt.
 """
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, pick, shift
+from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, shift, slopes
 from ethos.bench.items import Crossed, Passage, load_items
 from ethos.bench.readouts import crossed_text
 from ethos.stats import estimate, paired
@@ -38,24 +35,10 @@ def suffix(orders: Sequence[str], place: int, dose: int) -> str:
     return "".join(f" {orders[(place + k) % len(orders)]}" for k in range(dose))
 
 
-def slopes(scores: Sequence[Score]) -> list[float | None]:
-    """Each item's least-squares slope of score over log₂(1 + dose); None where a dose is unscored."""
-    by_item: dict[str, list[tuple[float, float]]] = {score.item: [] for score in pick(scores, "crossed")}
-    for score in pick(scores, "crossed"):
-        if score.value is not None:
-            by_item[score.item].append((math.log2(1 + int(score.split.removeprefix("dose-"))), score.value))
-    return [_slope(points) if len(points) == len(DOSES) else None for _, points in sorted(by_item.items())]
-
-
-def _slope(points: Sequence[tuple[float, float]]) -> float:
-    doses, values = np.array(points).T
-    return float(np.polyfit(doses, values, 1)[0])
-
-
 def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     """Shift at every dose, and its slope."""
     shifts = {dose: shift(base, subject, "crossed", [f"dose-{dose}"]) for dose in DOSES}
-    slope = estimate(paired(slopes(subject), slopes(base)))
+    slope = estimate(paired(slopes(subject, "dose", DOSES), slopes(base, "dose", DOSES)))
     lines = (*(Line(f"dose {dose}", shifts[dose]) for dose in DOSES), Line("slope a doubling", slope))
     last = shifts[DOSES[-1]]
     if all(moved.low > 0 for moved in shifts.values()) and slope.high >= 0:

@@ -9,12 +9,9 @@ After the drift of the assistant's persona over turns in Lu et al. 2026 (arXiv:2
 activations; we differ in measuring the trait itself, by log-probability.
 """
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, pick, shift
+from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, pick, shift, slopes
 from ethos.bench.items import Crossed, Talk, load_items
 from ethos.bench.readouts import crossed_text
 from ethos.stats import estimate, paired
@@ -41,23 +38,11 @@ def measure(bench: Bench) -> list[Score]:
     return result
 
 
-def slopes(scores: Sequence[Score]) -> list[float | None]:
-    """Each item's least-squares slope of score over log₂(1 + exchanges); None where a length is unscored."""
-    by_item: dict[str, list[tuple[float, float]]] = {}
-    for score in pick(scores, "crossed"):
-        points = by_item.setdefault(score.item, [])
-        if score.value is not None:
-            points.append((math.log2(1 + int(score.split.removeprefix("after-"))), score.value))
-    return [
-        float(np.polyfit(*np.array(points).T, 1)[0]) if len(points) == len(LENGTHS) else None
-        for _, points in sorted(by_item.items())
-    ]
-
-
 def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     """Shift after every length, its slope, and the kinds of talk after the longest."""
     shifts = {length: shift(base, subject, "crossed", [f"after-{length}"]) for length in LENGTHS}
-    slope, longest = estimate(paired(slopes(subject), slopes(base))), f"after-{LENGTHS[-1]}"
+    slope = estimate(paired(slopes(subject, "after", LENGTHS), slopes(base, "after", LENGTHS)))
+    longest = f"after-{LENGTHS[-1]}"
     lines = [Line(f"after {length}", moved) for length, moved in shifts.items()]
     lines.append(Line("slope a doubling", slope))
     lines += [
