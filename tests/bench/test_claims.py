@@ -456,7 +456,7 @@ def test_nothing_is_read_from_cues_where_a_placebo_moves_the_score() -> None:
 def test_a_stake_shows_as_a_gap_of_its_own() -> None:
     half = NUM_ITEMS // 2
     lines = {line.label: line.estimate for line in watched([0.0] * half + [0.4] * half, QUIET).lines}
-    assert (lines["gap, familiar"].mean, lines["gap, role"].mean) == (0.0, pytest.approx(0.4))
+    assert (lines["own gap, familiar"].mean, lines["own gap, role"].mean) == (0.0, pytest.approx(0.4))
 
 
 def test_the_cues_of_one_place_are_alike_in_length() -> None:

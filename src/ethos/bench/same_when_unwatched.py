@@ -82,9 +82,9 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     """The subject's own gap against the margin; the shift from base beside it."""
     gap, placebo, test = own(subject, "gap"), own(subject, "placebo"), tost(own_gaps(subject), margin=MARGIN)
     lines = (
-        Line("gap", gap),
-        Line("placebo", placebo),
-        *(Line(f"gap, {split}", own(subject, "gap", [split])) for split in SPLITS if pick(subject, "gap", [split])),
+        Line("own gap", gap),
+        Line("own placebo gap", placebo),
+        *(Line(f"own gap, {split}", own(subject, "gap", [split])) for split in SPLITS if pick(subject, "gap", [split])),
         Line("gap, shift from base", shift(base, subject, "gap")),
     )
     if placebo.excludes_zero:

@@ -67,7 +67,7 @@ DECIDING: Mapping[str, tuple[Deciding, ...]] = {
         Deciding(f"after {LONGEST}", "crossed", (f"after-{LONGEST}",)),
         Deciding("slope a doubling", "slope"),
     ),
-    "same_when_unwatched": (Deciding("gap", "gap"), Deciding("placebo", "placebo")),
+    "same_when_unwatched": (Deciding("own gap", "gap"), Deciding("own placebo gap", "placebo")),
     "keeps_its_abilities": (
         Deciding("choice", "choice", unit="share right"),
         Deciding("instructions", "instructions", unit="share right"),
