@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import pytest
 
+from ethos.bench.battery import CLAIMS
+from ethos.bench.claim import Claim
 from ethos.cli import main
 from ethos.store import Run
 
 SOURCE = Path(__file__).parent.parent / "src"
-VERBS = ("run", "report", "chat", "doctor", "constitution", "data")
+VERBS = ("run", "report", "chat", "doctor", "constitution", "claim", "data")
 
 
 class Said(NamedTuple):
@@ -274,3 +276,18 @@ def test_a_constitution_of_another_project_is_imported(
     (tmp_path / "wit.txt").write_text('[{"trait": "I joke.", "questions": ["Why?"]}]')
     assert ethos("constitution", "import", "wit.txt").code == 0
     assert 'statement = "I joke."' in (tmp_path / "wit.toml").read_text()
+
+
+def test_the_claims_can_be_read(ethos: Ethos) -> None:
+    listed = ethos("claim", "list").out
+    assert all(claim.sentence in listed for claim in CLAIMS.values())
+    shown = ethos("claim", "show", "same_when_unwatched").out
+    assert "Held when" in shown
+    refused(ethos("claim", "show", "same_when_watched"), "no claim named 'same_when_watched'", "same_when_unwatched")
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_every_claim_says_what_would_refute_it(claim: Claim) -> None:
+    told = sys.modules[claim.measure.__module__].__doc__ or ""
+    assert "Held when" in told
+    assert "efuted" in told or "neither" in told

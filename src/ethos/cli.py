@@ -14,9 +14,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-constitutions = typer.Typer(help="Read, check and print constitutions.", no_args_is_help=True)
+constitutions = typer.Typer(help="Start, check, compare and print constitutions.", no_args_is_help=True)
+claims = typer.Typer(help="What a run measures.", no_args_is_help=True)
 data = typer.Typer(help="Look at training data.", no_args_is_help=True)
 app.add_typer(constitutions, name="constitution")
+app.add_typer(claims, name="claim")
 app.add_typer(data, name="data")
 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. out/quickstart.")]
@@ -180,6 +182,25 @@ def _fresh_file(name: str, text: str) -> Path:
     except FileExistsError as error:
         raise ConstitutionError(f"{path} exists", hint="choose another name, or remove it first") from error
     return path
+
+
+@claims.command("list")
+def claim_list() -> None:
+    """Print the claims a run can put to the test, each in a sentence."""
+    from ethos.bench.battery import CLAIMS
+
+    for name, claim in CLAIMS.items():
+        typer.echo(f"{name:<34} {claim.sentence}")
+
+
+@claims.command("show")
+def claim_show(name: Annotated[str, typer.Argument(help="A claim's name, as `ethos claim list` prints it.")]) -> None:
+    """Print how a claim is measured, what would refute it, and where it comes from."""
+    from ethos.bench.battery import find_claim
+
+    claim = find_claim(name)
+    typer.echo(f"{claim.name}, version {claim.version}: {claim.sentence}\n")
+    typer.echo((sys.modules[claim.measure.__module__].__doc__ or "").strip())
 
 
 @data.command("show")
