@@ -31,7 +31,7 @@ def scored(policy: list[list[float]], reference: list[list[float]] | None = None
 def test_the_objective_of_contrasts_and_conversations_by_hand() -> None:
     weights = PreferenceLoss(beta=0.5, nll_weight=0.1, kl_weight=0.01, sft_weight=2.0)
     contrast = scored([[-1.0, -1.0], [-4.0]], [[-2.0, -1.0], [-3.0]])  # margin (−2 + 3) − (−4 + 3) = 2
-    talk = scored([[-3.0, -5.0]])
+    talk = scored([[-3.0, -5.0]], [[-3.0, -5.0]])
     preference = math.log(1 + math.exp(-0.5 * 2))
     kl = (0.5 * 0.5 + 0.5 * 1.0) / 2  # ½ · mean(1, 0), then ½ · 1
     loss, metrics = preference_objective(weights).loss([contrast, talk])
@@ -63,9 +63,9 @@ KINDS = [
 def test_the_objective_is_a_sum_so_that_packs_may_split_a_step(split: int, weights: PreferenceLoss) -> None:
     units = [
         scored([[-1.0], [-2.0, -1.0]], [[-1.5], [-1.0, -1.0]]),
-        scored([[-2.0]]),
+        scored([[-2.0]], [[-1.0]]),
         scored([[-3.0], [-1.0], [-1.0], [-5.0]], [[-2.0]] * 4),
-        scored([[-4.0, -6.0]]),
+        scored([[-4.0, -6.0]], [[-4.0, -5.0]]),
     ]
     objective = preference_objective(weights)
 
@@ -86,9 +86,18 @@ def test_a_reference_free_loss_takes_the_policys_own_margin() -> None:
     assert without[1]["margin"] == pytest.approx(4.0)
 
 
-def test_a_penalty_on_the_distance_to_a_reference_needs_one() -> None:
-    with pytest.raises(ValidationError, match="kl_weight needs a reference"):
-        PreferenceLoss(reference_free=True, kl_weight=0.1)
+def test_replay_rows_are_held_where_the_reference_had_them() -> None:
+    weights = PreferenceLoss(reference_free=True, kl_weight=0.5, sft_weight=2.0)
+    loss, _ = preference_objective(weights).loss([scored([[-3.0, -5.0]], [[-1.0, -5.0]])])
+    assert_close(loss.item(), 2.0 * 4.0 + 0.5 * (0.5 * 4.0 / 2))
+
+
+def test_a_reference_free_margin_may_be_held_near_a_reference() -> None:
+    weights = PreferenceLoss(beta=0.5, nll_weight=0.0, reference_free=True, kl_weight=0.1)
+    assert weights.needs_reference
+    loss, metrics = preference_objective(weights).loss([scored([[-1.0, -1.0], [-6.0]], [[-1.0, -1.0], [-4.0]])])
+    assert metrics["margin"] == pytest.approx(4.0)  # the policy's own, not 2
+    assert_close(loss.item(), math.log(1 + math.exp(-2.0)) + 0.1 * (0.0 + 2.0) / 2)
 
 
 POLICY, REFERENCE = [[-1.0, -3.0], [-4.0]], [[-2.0, -3.0], [-3.0]]  # sums −4, −4; −5, −3; means −2, −4

@@ -1,7 +1,7 @@
 """The preference objectives: contrasts where a unit has pairs, likelihood where it has one sequence.
 
 loss = link(Σ margins of the group) + w_nll · NLL(chosen) + w_kl · ½(log π − log π_ref)²    for a group of pairs
-loss = w_sft · NLL                                                                        for a conversation
+loss = w_sft · NLL + w_kl · ½(log π − log π_ref)²                                         for a conversation
 
     kind    margin of a pair                         link
     dpo     Δ log π − Δ log π_ref                    −log σ(β · margin)
@@ -29,6 +29,9 @@ from ethos.train import losses
 from ethos.train.loop import Objective, Scored, Unit
 from ethos.train.losses import PairLogprobs
 
+REFERRED = ("dpo", "ipo", "kto")
+"""Kinds whose margin subtracts the reference's."""
+
 
 class PreferenceLoss(Record):
     """Kind and weights."""
@@ -40,25 +43,24 @@ class PreferenceLoss(Record):
     """simpo only: the margin that must be passed, after β."""
     reference_free: bool = False
     """dpo only: take the policy's own margin, without subtracting the reference's. The loss then dwells on
-    contrasts that the base has wrong, and no reference pass is needed."""
+    contrasts that the base has wrong, and without `kl_weight` no reference pass is needed."""
     length_normalised: bool = False
     """dpo and ipo: margins of means per token in place of sums."""
     nll_weight: float = Field(0.1, ge=0)
     """On the chosen replies' negative log-likelihood per token."""
     kl_weight: float = Field(0.0, ge=0)
-    """On the squared log-ratio per token, chosen and rejected."""
+    """On the squared log-ratio to the reference per token: of chosen and rejected, and of replay rows, which it
+    holds where the base had them."""
     sft_weight: float = Field(1.0, ge=0)
     """On conversations and replay rows."""
 
     @property
     def needs_reference(self) -> bool:
         """Whether log-probabilities under the reference enter the loss."""
-        return (self.kind in ("dpo", "ipo", "kto") and not self.reference_free) or self.kl_weight > 0
+        return (self.kind in REFERRED and not self.reference_free) or self.kl_weight > 0
 
     @model_validator(mode="after")
     def _consistent(self) -> "PreferenceLoss":
-        if self.reference_free and self.kl_weight:
-            raise ValueError("kl_weight needs a reference: set reference_free = false")
         for name, kinds in (("gamma", ["simpo"]), ("reference_free", ["dpo"]), ("length_normalised", ["dpo", "ipo"])):
             if getattr(self, name) and self.kind not in kinds:
                 raise ValueError(f"{name} belongs to {' and '.join(kinds)}, not to {self.kind}")
@@ -77,8 +79,12 @@ def preference_objective(weights: PreferenceLoss) -> Objective:
             terms.append(term)
             metrics |= {"margin": margin, "groups": float(len(groups))}
         if singles:
-            term = losses.nll([unit.policy[0] for unit in singles]) * len(singles)
+            own = [unit.policy[0] for unit in singles]
+            term = losses.nll(own) * len(singles)
             terms.append(weights.sft_weight * term)
+            if weights.kl_weight:
+                before = [unit.unit.reference[0].to(unit.policy[0]) for unit in singles]
+                terms.append(weights.kl_weight * losses.squared_kl(own, before) * len(singles))
             metrics |= {"nll": term.item(), "singles": float(len(singles))}
         return torch.stack(terms).sum(), metrics
 
@@ -88,9 +94,9 @@ def preference_objective(weights: PreferenceLoss) -> Objective:
 def _contrast(groups: Sequence[Scored], weights: PreferenceLoss) -> tuple[Tensor, float]:
     """Summed loss of groups whose sequences alternate chosen, rejected; and their summed margin (nats)."""
     policy = [logprobs for unit in groups for logprobs in unit.policy]
-    reference = [logprobs.to(policy[0].device) for unit in groups for logprobs in unit.unit.reference]
-    if not weights.needs_reference:
-        reference = [torch.zeros_like(logprobs) for logprobs in policy]
+    reference = [torch.zeros_like(logprobs) for logprobs in policy]
+    if weights.kind in REFERRED and not weights.reference_free:
+        reference = [logprobs.to(policy[0]) for unit in groups for logprobs in unit.unit.reference]
     margin_B = losses.implicit_margin(_pairs(policy), _pairs(reference))
     if weights.kind == "kto":
         terms = _kto(groups, policy, reference, weights.beta)

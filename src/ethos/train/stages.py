@@ -67,10 +67,9 @@ def train_preference(
     """Train an adapter on contrasts and write it, with its log, to `folder`."""
     chat = load_tokenizer_chat(base)
     model = lora.attach(load_base(base), "default", settings.lora, seed=seed)
-    contrasts = preference_units(rows, chat)
+    units = [*preference_units(rows, chat), *conversation_units(replay[: settings.replay], chat)]
     if settings.loss.needs_reference:
-        contrasts = with_reference(model, contrasts)
-    units = [*contrasts, *conversation_units(replay[: settings.replay], chat)]
+        units = with_reference(model, units)
     log = train(
         model,
         units,
