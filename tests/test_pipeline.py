@@ -23,7 +23,7 @@ from ethos.config import RunConfig, read_config
 from ethos.data.recorded import AnswerRow, CrossedRow
 from ethos.errors import DataError, StoreError
 from ethos.manifest import MANIFEST, SCORES, read_manifest
-from ethos.models import adapter_digest
+from ethos.models import adapter_digest, load_tokenizer_chat
 from ethos.pipeline import (
     SUBJECTS,
     Keys,
@@ -241,7 +241,7 @@ def test_a_sampled_conversation_that_no_stage_can_hold_is_dropped_and_counted(ti
         Conversation(messages=[user("Hi"), assistant("o" * length)], kind="reflection", source=f"r{length}")
         for length in (10, limit)
     ]
-    kept, dropped = short_enough(config, read_inputs(config), rows)
+    kept, dropped = short_enough(load_tokenizer_chat(read_inputs(config).base), limit, rows)
     assert [row.source for row in kept] == ["r10"]
     assert dropped == [Drop(source=f"r{limit}", reason=f"longer than {limit} tokens")]
 

@@ -22,6 +22,7 @@ from ethos.bench.baseline import baseline_scores
 from ethos.bench.battery import find_claim
 from ethos.bench.claim import Bench, Claim
 from ethos.bench.items import all_items_digest, contamination, items_digest, sealed_runs, texts_of
+from ethos.chat import Chat
 from ethos.config import Introspection, RunConfig
 from ethos.constitution import Constitution, read_constitution
 from ethos.data import introspection
@@ -244,9 +245,9 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     }
     rng = random.Random(config.seed)
     drawn = draw(introspection.recorded_conversations(inputs.recorded), config.mixture.conversations, rng)
-    talks, long_talks = short_enough(config, inputs, drawn)
+    talks, long_talks = short_enough(chat, limit, drawn)
     drawn = draw(introspection.replay_conversations(inputs.recorded), config.mixture.replay, rng)
-    replay, long_replay = short_enough(config, inputs, drawn)
+    replay, long_replay = short_enough(chat, limit, drawn)
     kept = [row for row in rows if row.group not in too_long]
     dropped = [Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(too_long)]
     if not kept:
@@ -273,14 +274,14 @@ def contaminated(rows: Sequence[Preference | Conversation]) -> list[str]:
 
 def refuse_contamination(data: Path, folder: Path) -> None:
     """Refuse recorded rows that share eight words in a row with a benchmark item."""
-    rows = [*read_jsonl(data / "preferences.jsonl", Preference)]
+    rows = read_jsonl(data / "preferences.jsonl", Preference)
     talks = [row for name in ("conversations", "replay") for row in _optional(data / f"{name}.jsonl")]
     if shared := contaminated([*rows, *talks]):
         raise DataError(
             f"{len(shared)} training rows share eight words in a row with a benchmark item: {', '.join(shared[:5])}",
             hint="reword the training rows; benchmark items stay as they are",
         )
-    write_text(folder / "checked.json", json.dumps({"rows": len(rows) + len(talks), "shared": 0}))
+    write_text(folder / "checked.json", json.dumps({"rows": len(rows) + len(talks)}))
 
 
 def learn_preference(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -> None:
@@ -316,7 +317,8 @@ def learn_introspection(
 ) -> None:
     """The introspection stage, on top of the preference adapter, without the constitution in the prompt."""
     replay = _optional(data / "replay.jsonl")[: stage.replay]
-    sampled, dropped = short_enough(config, inputs, _optional(samples / "conversations.jsonl"))
+    chat = models.load_tokenizer_chat(inputs.base)
+    sampled, dropped = short_enough(chat, shortest_limit(config), _optional(samples / "conversations.jsonl"))
     write_text(folder / "dropped.jsonl", to_jsonl(dropped))
     rows = [*_optional(data / "conversations.jsonl"), *sampled, *replay]
     train_conversations(
@@ -331,11 +333,8 @@ def learn_introspection(
     )
 
 
-def short_enough(
-    config: RunConfig, inputs: Inputs, rows: Sequence[Conversation]
-) -> tuple[list[Conversation], list[Drop]]:
-    """The conversations that every stage can train on, and the others with the reason."""
-    chat, limit = models.load_tokenizer_chat(inputs.base), shortest_limit(config)
+def short_enough(chat: Chat, limit: int, rows: Sequence[Conversation]) -> tuple[list[Conversation], list[Drop]]:
+    """The conversations of at most `limit` tokens, and the others with the reason."""
     long = {row.source for row in rows if len(chat.render(row.messages).tokens) > limit}
     dropped = [Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(long)]
     return [row for row in rows if row.source not in long], dropped

@@ -125,6 +125,13 @@ def differences(
     return [a.value - b.value for a, b in pairs if a.value is not None and b.value is not None]
 
 
+def lasting(shifts: Sequence[Estimate], slope: Estimate | None = None) -> Outcome:
+    """What shifts over rising doses say: held above zero at each and not falling, refuted below zero at the last."""
+    if all(moved.low > 0 for moved in shifts) and (slope is None or slope.high >= 0):
+        return "held"
+    return "refuted" if shifts[-1].high < 0 else "undecided"
+
+
 def slopes(scores: Sequence[Score], prefix: str, doses: Sequence[int]) -> list[float | None]:
     """Each item's least-squares slope of its crossed score over log₂(1 + dose); None where a dose is unscored.
 

@@ -10,7 +10,7 @@ and doses replace a single prompt.
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, shift, slopes
+from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, lasting, shift, slopes
 from ethos.bench.items import Crossed, Passage, load_items
 from ethos.bench.readouts import crossed_text
 from ethos.stats import estimate, paired
@@ -41,17 +41,13 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     slope = estimate(paired(slopes(subject, "dose", DOSES), slopes(base, "dose", DOSES)))
     lines = (*(Line(f"dose {dose}", shifts[dose]) for dose in DOSES), Line("slope a doubling", slope))
     last = shifts[DOSES[-1]]
-    if all(moved.low > 0 for moved in shifts.values()) and slope.high >= 0:
-        return Verdict("held", f"The shift survives {DOSES[-1]} orders to drop it: {last} nats/token.", lines)
-    if last.high < 0:
-        return Verdict(
-            "refuted", f"Under {DOSES[-1]} orders to drop it, it does worse than its base: {last} nats/token.", lines
-        )
-    return Verdict(
-        "undecided",
-        f"With {DOSES[-1]} orders to drop it the shift is {last} nats/token; with none, {shifts[0]}.",
-        lines,
-    )
+    outcome = lasting(list(shifts.values()), slope)
+    sentence = {
+        "held": f"The shift survives {DOSES[-1]} orders to drop it: {last} nats/token.",
+        "refuted": f"Under {DOSES[-1]} orders to drop it, it does worse than its base: {last} nats/token.",
+        "undecided": f"With {DOSES[-1]} orders to drop it the shift is {last} nats/token; with none, {shifts[0]}.",
+    }[outcome]
+    return Verdict(outcome, sentence, lines)
 
 
 CLAIM = Claim(

@@ -11,7 +11,7 @@ activations; we differ in measuring the trait itself, by log-probability.
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, pick, shift, slopes
+from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, lasting, pick, shift, slopes
 from ethos.bench.items import Crossed, Talk, load_items
 from ethos.bench.readouts import crossed_text
 from ethos.stats import estimate, paired
@@ -51,13 +51,13 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
         if pick(base, kind, [longest])
     ]
     last = shifts[LENGTHS[-1]]
-    if all(moved.low > 0 for moved in shifts.values()) and slope.high >= 0:
-        return Verdict("held", f"The shift lasts through {LENGTHS[-1]} exchanges: {last} nats/token.", tuple(lines))
-    if last.high < 0:
-        sentence = f"After {LENGTHS[-1]} exchanges it does worse than its base: {last} nats/token."
-        return Verdict("refuted", sentence, tuple(lines))
-    sentence = f"After {LENGTHS[-1]} exchanges the shift is {last} nats/token; at once, {shifts[0]}."
-    return Verdict("undecided", sentence, tuple(lines))
+    outcome = lasting(list(shifts.values()), slope)
+    sentence = {
+        "held": f"The shift lasts through {LENGTHS[-1]} exchanges: {last} nats/token.",
+        "refuted": f"After {LENGTHS[-1]} exchanges it does worse than its base: {last} nats/token.",
+        "undecided": f"After {LENGTHS[-1]} exchanges the shift is {last} nats/token; at once, {shifts[0]}.",
+    }[outcome]
+    return Verdict(outcome, sentence, tuple(lines))
 
 
 CLAIM = Claim(

@@ -12,7 +12,7 @@ doses and in a log-probability readout on matched replies.
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, differences, shift
+from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, differences, lasting, shift
 from ethos.bench.items import Prefilled
 from ethos.bench.readouts import crossed_text
 from ethos.chat import Chat
@@ -49,15 +49,13 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     if left := generalisation_ratio(*ends):
         lines.append(Line("share left", left, "of the shift"))
     last = shifts[DOSES[-1]]
-    if all(moved.low > 0 for moved in shifts.values()):
-        return Verdict(
-            "held", f"After {DOSES[-1]} contrary tokens it still turns round: {last} nats/token.", tuple(lines)
-        )
-    if last.high < 0:
-        sentence = f"After {DOSES[-1]} contrary tokens it does worse than its base: {last} nats/token."
-        return Verdict("refuted", sentence, tuple(lines))
-    sentence = f"After {DOSES[-1]} contrary tokens the shift is {last} nats/token; after none, {shifts[0]}."
-    return Verdict("undecided", sentence, tuple(lines))
+    outcome = lasting(list(shifts.values()))
+    sentence = {
+        "held": f"It turns round even after {DOSES[-1]} contrary tokens: {last} nats/token.",
+        "refuted": f"After {DOSES[-1]} contrary tokens it does worse than its base: {last} nats/token.",
+        "undecided": f"After {DOSES[-1]} contrary tokens the shift is {last} nats/token; after none, {shifts[0]}.",
+    }[outcome]
+    return Verdict(outcome, sentence, tuple(lines))
 
 
 CLAIM = Claim(
