@@ -96,26 +96,28 @@ constitution = "{constitution}"
 crossed = 5
 poles = 2
 voice = 2
-[preference]
+[[stages]]
+method = "preference"
 replay = 2
-[preference.lora]
+[stages.lora]
 rank = 2
-[preference.optimisation]
+[stages.optimisation]
 max_tokens = 2000
 pack_positions = 2000
 units_per_step = 4
 learning_rate = 1e-2
-[introspection]
+[[stages]]
+method = "introspection"
 replay = 1
-[introspection.sampling]
+[stages.sampling]
 reflections = 2
 interactions = 1
 turns = 3
 max_tokens = 8
-[introspection.training.lora]
+[stages.lora]
 rank = 3
 top_layers = 1
-[introspection.training.optimisation]
+[stages.optimisation]
 max_tokens = 5000
 units_per_step = 2
 learning_rate = 1e-2

@@ -224,7 +224,7 @@ def test_a_dry_run_lists_every_stage_and_writes_nothing(
     fresh, done = (ethos("run", tiny_toml, "--dry-run", "--out", out) for out in (tmp_path / "out", tiny_run))
     assert (fresh.code, done.code) == (0, 0)
     assert not (tmp_path / "out").exists()
-    for stage in ("data", "preference", "samples", "introspection", "neutral", "measured · trained"):
+    for stage in ("data", "preference", "introspection", "neutral", "measured · trained"):
         assert f"{stage} " in fresh.out
     assert "cached" not in fresh.out
     assert "to do" not in done.out

@@ -21,7 +21,7 @@ RUNS = sorted((ROOT / "runs").glob("*.toml"))
 @pytest.fixture
 def run_file(tmp_path: Path) -> Path:
     file = tmp_path / "run.toml"
-    file.write_text('name = "r"\n[preference.lora]\nrank = 4\n[introspection]\n')
+    file.write_text('name = "r"\n[[stages]]\nmethod = "preference"\n[[stages]]\nmethod = "introspection"\n')
     return file
 
 
@@ -31,6 +31,13 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
+def annotations(annotation: Any) -> Iterator[Any]:
+    """An annotation and everything it is made of."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from annotations(inner)
+
+
 def records(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """A record and all records nested in it, each once."""
     seen: list[type[BaseModel]] = []
@@ -38,7 +45,7 @@ def records(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
     while todo:
         seen.append(record := todo.pop())
         for field in record.model_fields.values():
-            for annotation in (field.annotation, *get_args(field.annotation)):
+            for annotation in annotations(field.annotation):
                 if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
                     todo.append(annotation)
     yield from dict.fromkeys(seen)
@@ -75,14 +82,14 @@ def test_every_run_file_begins_with_the_command_that_runs_it(file: Path) -> None
 def test_every_field_of_a_run_file_is_read() -> None:
     read = attributes_read()
     kinds = list(records(RunConfig))
-    assert len(kinds) >= 9  # the nested ones were found
+    assert len(kinds) >= 17  # the nested ones were found
     unread = [f"{kind.__name__}.{field}" for kind in kinds for field in kind.model_fields if field not in read]
     assert unread == []
 
 
 def test_defaults_need_a_name_only(tmp_path: Path) -> None:
     config = read_config(written(tmp_path, 'name = "bare"'))
-    assert config.introspection is None
+    assert list(config.named_stages) == ["preference"]
     assert config.bench.claims == tuple(CLAIMS)
 
 
@@ -90,10 +97,11 @@ def test_defaults_need_a_name_only(tmp_path: Path) -> None:
     ("text", "known"),
     [
         ("sed = 3", "seed"),
-        ("[preference]\nlr = 1", "optimisation, lora, loss, replay"),
-        ("[preference.optimisation]\nlr = 1", "learning_rate"),
-        ("[introspection.sampling]\nreflection = 1", "reflections"),
-        ("[introspection.training.lora]\nr = 1", "rank"),
+        ('[[stages]]\nmethod = "preference"\nlr = 1', "optimisation, lora, inoculation, method, loss, replay"),
+        ('[[stages]]\nmethod = "sft"\n[stages.optimisation]\nlr = 1', "learning_rate"),
+        ('[[stages]]\nmethod = "introspection"\n[stages.sampling]\nreflection = 1', "reflections"),
+        ('[[stages]]\nmethod = "distillation"\n[stages.loss.sampling]\nreply = 1', "replies, max_tokens"),
+        ("[neutral.lora]\nr = 1", "rank"),
         ("[bench]\nbenchmarks = []", "claims, items, per_split"),
     ],
 )
@@ -108,12 +116,17 @@ def test_an_unknown_key_is_an_error_that_names_the_known_ones(tmp_path: Path, te
     [
         ('seed = "one"', "seed"),
         ("seed = -1", "seed"),
-        ("preference = 3", "preference"),
-        ("[preference.optimisation]\nepochs = 0", "preference.optimisation.epochs"),
-        ("[preference.optimisation]\nlearning_rate = 0.0", "preference.optimisation.learning_rate"),
-        ("[preference.loss]\nbeta = []", "preference.loss.beta"),
-        ("[preference.lora]\nrank = 1.5", "preference.lora.rank"),
-        ("[introspection.sampling]\nturns = 1", "introspection.sampling.turns"),
+        ("stages = 3", "stages"),
+        ("stages = []", "stages"),
+        ('[[stages]]\nmethod = "dpo"', "stages.0"),
+        ("[[stages]]\nreplay = 3", "stages.0"),
+        ('[[stages]]\nmethod = "distillation"\nteacher = "average"', "stages.0.distillation"),
+        ('[[stages]]\nmethod = "sft"\nlearns = []', "stages.0.sft.learns"),
+        ("[neutral.optimisation]\nepochs = 0", "neutral.optimisation.epochs"),
+        ("[neutral.optimisation]\nlearning_rate = 0.0", "neutral.optimisation.learning_rate"),
+        ('[[stages]]\nmethod = "preference"\n[stages.loss]\nbeta = []', "stages.0.preference.loss.beta"),
+        ("[neutral.lora]\nrank = 1.5", "neutral.lora.rank"),
+        ('[[stages]]\nmethod = "introspection"\n[stages.sampling]\nturns = 1', "introspection.sampling.turns"),
         ("[bench]\nclaims = 5", "bench.claims"),
     ],
 )
@@ -149,9 +162,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     ("override", "read"),
     [
         ("seed=7", lambda c: c.seed == 7),
-        ("preference.lora.rank=9", lambda c: c.preference.lora.rank == 9),
-        ("preference.optimisation.learning_rate=1e-3", lambda c: c.preference.optimisation.learning_rate == 1e-3),
-        ("introspection.sampling.turns=4", lambda c: c.introspection.sampling.turns == 4),
+        ("stages.0.lora.rank=9", lambda c: c.stages[0].lora.rank == 9),
+        ("stages.1.optimisation.learning_rate=1e-3", lambda c: c.stages[1].optimisation.learning_rate == 1e-3),
+        ("stages.1.sampling.turns=4", lambda c: c.stages[1].sampling.turns == 4),
         ("mixture.deliberated=false", lambda c: c.mixture.deliberated is False),
         ('bench.claims=["carries_over"]', lambda c: c.bench.claims == ("carries_over",)),
         ("constitution=neutral", lambda c: c.constitution == "neutral"),
@@ -167,8 +180,17 @@ def test_an_override_sets_its_key_and_no_other(run_file: Path, override: str, re
 
 
 def test_later_overrides_win_and_keep_their_neighbours(run_file: Path) -> None:
-    config = read_config(run_file, ["preference.lora.rank=5", "preference.replay=3", "preference.lora.rank=6"])
-    assert (config.preference.lora.rank, config.preference.replay) == (6, 3)
+    config = read_config(run_file, ["stages.0.lora.rank=5", "stages.0.replay=3", "stages.0.lora.rank=6"])
+    assert [stage.lora.rank for stage in config.stages] == [6, 16]
+    assert [stage.replay for stage in config.stages] == [3, 0]
+
+
+def test_stages_are_named_by_method_and_numbered_when_one_comes_again(tmp_path: Path) -> None:
+    methods = ("documents", "preference", "documents", "sft", "documents")
+    text = "".join(f'[[stages]]\nmethod = "{method}"\n' for method in methods)
+    named = read_config(written(tmp_path, f'name = "r"\n{text}')).named_stages
+    assert list(named) == ["documents", "preference", "documents-2", "sft", "documents-3"]
+    assert tuple(stage.method for stage in named.values()) == methods
 
 
 @pytest.mark.parametrize(
@@ -179,8 +201,11 @@ def test_later_overrides_win_and_keep_their_neighbours(run_file: Path) -> None:
         ("seed=x", "seed"),
         ("sed=3", "known keys here"),
         ("name.sub=3", "is a value, not a table"),
-        ("preference.optimisation.epoch=2", "known keys here: .*epochs"),
-        ("preference..rank=2", "known keys here"),
+        ("stages.0.optimisation.epoch=2", "known keys here: .*epochs"),
+        ("stages.0..rank=2", "known keys here"),
+        ("stages.2.replay=1", "stages are numbered 0 to 1, not '2'"),
+        ("stages.preference.replay=1", "stages are numbered 0 to 1, not 'preference'"),
+        ("stages.0=1", "'0' is a stage"),
     ],
 )
 def test_a_bad_override_is_an_error(run_file: Path, override: str, message: str) -> None:

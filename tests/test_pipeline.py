@@ -23,18 +23,16 @@ from ethos.config import RunConfig, read_config
 from ethos.data.recorded import AnswerRow, CrossedRow
 from ethos.errors import DataError, StoreError
 from ethos.manifest import MANIFEST, SCORES, read_manifest
-from ethos.models import adapter_digest, load_tokenizer_chat
+from ethos.models import adapter_digest
 from ethos.pipeline import (
     SUBJECTS,
     Keys,
-    contaminated,
     prepare_data,
     read_inputs,
     run_experiment,
-    short_enough,
     stage_keys,
 )
-from ethos.records import Conversation, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user
+from ethos.records import Conversation, Drop, Preference, Record, read_jsonl, to_jsonl
 from ethos.report.page import HTML, MARKDOWN, write_report
 from ethos.store import KEY, TIMING, Run
 
@@ -165,13 +163,13 @@ def test_every_claim_is_measured_on_exactly_the_subjects_of_the_manifest(tiny_ru
 
 def test_every_artefact_is_named_by_its_key(tiny_run: Path) -> None:
     keys = list(tiny_run.rglob(KEY))
-    assert len(keys) == 8 + len(SUBJECTS) * len(CLAIMS)
+    assert len(keys) == 7 + len(SUBJECTS) * len(CLAIMS)
     for key in keys:
         compact = json.dumps(json.loads(key.read_text()), separators=(",", ":"), ensure_ascii=False)
         assert hashlib.sha256(compact.encode()).hexdigest()[:12] == key.parent.name
 
 
-EVERYTHING = {"data", "contamination", "preference", "samples", "introspection", "neutral", "baseline"}
+EVERYTHING = {"data", "contamination", "preference", "introspection", "neutral", "baseline"}
 
 
 @pytest.mark.parametrize(
@@ -179,9 +177,8 @@ EVERYTHING = {"data", "contamination", "preference", "samples", "introspection",
     [
         ("seed=1", EVERYTHING),
         ("mixture.voice=1", EVERYTHING),
-        ("preference.lora.rank=3", {"preference", "samples", "introspection"}),
-        ("introspection.sampling.turns=4", {"samples", "introspection"}),
-        ("introspection.training.lora.rank=5", {"introspection"}),
+        ("stages.0.lora.rank=3", {"preference", "introspection"}),
+        ("stages.1.sampling.turns=4", {"introspection"}),
         ("neutral.lora.rank=5", {"neutral"}),
         ("neutral.optimisation.max_tokens=1999", EVERYTHING),  # no stage may meet a row that it would refuse
         ("bench.per_split=3", {"baseline"}),
@@ -194,7 +191,12 @@ def test_a_change_renames_all_that_follows_from_it(tiny_toml: Path, override: st
         stage_keys(config, read_inputs(config))
         for config in (read_config(tiny_toml), read_config(tiny_toml, [override]))
     )
-    assert {name for name in Keys._fields if getattr(before, name) != getattr(after, name)} == renamed
+    assert {name for name, key in flat(before).items() if flat(after)[name] != key} == renamed
+
+
+def flat(keys: Keys) -> dict[str, Record]:
+    """Every key by name."""
+    return {**keys.stages, **{name: key for name, key in keys._asdict().items() if name != "stages"}}
 
 
 def made_with(tiny_toml: Path, root: Path, *overrides: str) -> list[str]:
@@ -208,7 +210,7 @@ def test_a_change_recomputes_what_follows_from_it_and_nothing_else(
 ) -> None:
     root, claim = copied(tiny_run, tmp_path), "measured/leaves_other_requests_alone"
     assert made_with(tiny_toml, root, "neutral.lora.rank=1") == ["neutral", claim]
-    later = made_with(tiny_toml, root, "introspection.training.lora.rank=1")
+    later = made_with(tiny_toml, root, "stages.1.lora.rank=1")
     assert later == ["introspection", "combined", claim]
     assert made_with(tiny_toml, root, "bench.per_split=1") == ["baseline", *[claim] * len(SUBJECTS)]
     assert made_with(tiny_toml, root) == []
@@ -218,7 +220,8 @@ def test_a_run_without_introspection_ends_in_the_preference_adapter(
     tiny_toml: Path, tiny_run: Path, tmp_path: Path
 ) -> None:
     root, run = copied(tiny_run, tmp_path), Run(tmp_path / "copy")
-    config = read_config(tiny_toml, [ONE_CLAIM]).model_copy(update={"introspection": None})
+    config = read_config(tiny_toml, [ONE_CLAIM])
+    config = config.model_copy(update={"stages": config.stages[:1]})
     run_experiment(config, run)
     assert run.made == ["measured/leaves_other_requests_alone"]  # the trained subject is another now
     manifest = read_manifest(root)
@@ -234,18 +237,6 @@ def test_changed_items_are_checked_against_the_same_training_data_again(
     assert made_with(tiny_toml, root) == ["contamination"]
 
 
-def test_a_sampled_conversation_that_no_stage_can_hold_is_dropped_and_counted(tiny_toml: Path) -> None:
-    config = read_config(tiny_toml)
-    limit = min(config.preference.optimisation.max_tokens, config.neutral.optimisation.max_tokens)
-    rows = [
-        Conversation(messages=[user("Hi"), assistant("o" * length)], kind="reflection", source=f"r{length}")
-        for length in (10, limit)
-    ]
-    kept, dropped = short_enough(load_tokenizer_chat(read_inputs(config).base), limit, rows)
-    assert [row.source for row in kept] == ["r10"]
-    assert dropped == [Drop(source=f"r{limit}", reason=f"longer than {limit} tokens")]
-
-
 def prepared(config: RunConfig, folder: Path) -> Path:
     """The data stage alone."""
     folder.mkdir(exist_ok=True)
@@ -258,7 +249,7 @@ def test_over_long_contrasts_are_dropped_whole_and_counted(tiny_toml: Path, tmp_
     everything = read_jsonl(prepared(config, tmp_path / "all") / "preferences.jsonl", Preference)
     lengths = sorted(max(len(m.content) for m in [*row.prompt, *row.chosen, *row.rejected]) for row in everything)
     limit = lengths[len(lengths) * 3 // 4] + 200  # one token a byte: refuses some
-    short = read_config(tiny_toml, ["mixture.crossed=20", f"preference.optimisation.max_tokens={limit}"])
+    short = read_config(tiny_toml, ["mixture.crossed=20", f"stages.0.optimisation.max_tokens={limit}"])
     folder = prepared(short, tmp_path / "short")
     kept = {row.group for row in read_jsonl(folder / "preferences.jsonl", Preference)}
     dropped = read_jsonl(folder / "dropped.jsonl", Drop)
@@ -278,7 +269,7 @@ def test_over_long_contrasts_are_dropped_whole_and_counted(tiny_toml: Path, tmp_
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["preference.optimisation.max_tokens=40"], "no contrast is left to train on\nhint: .*max_tokens = 40"),
+        (["stages.0.optimisation.max_tokens=40"], "no contrast is left to train on\nhint: .*max_tokens = 40"),
         (["mixture.crossed=0", "mixture.poles=0", "mixture.voice=0"], "no contrast is left"),
     ],
 )
@@ -329,12 +320,3 @@ def test_training_data_that_holds_a_benchmark_item_is_refused(
         run_experiment(config, Run(tmp_path / "run"))
     assert not list((tmp_path / "run").glob("contamination/*/key.json"))
     assert not (tmp_path / "run" / "preference").exists()  # before anything is trained
-
-
-def test_a_sampled_conversation_that_holds_a_benchmark_item_is_found() -> None:
-    item = load_items("crossed", Crossed)[-1]
-    rows = [
-        Conversation(messages=[user(text), assistant("So be it.")], kind="reflection", source=source)
-        for source, text in (("fine", "Some words of my own, and more than eight of them."), ("leak", f"Oh! {item.r1}"))
-    ]
-    assert contaminated(rows) == ["leak"]

@@ -29,7 +29,7 @@ def run(
     file: Annotated[Path, typer.Argument(help="A run file, e.g. runs/quickstart.toml.")],
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: out/<name of the run>]")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: preference.optimisation.epochs=2")
+        list[str] | None, typer.Option("--set", help="Override a key: stages.0.optimisation.epochs=2")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show stages, what is cached, tokens and minutes.")

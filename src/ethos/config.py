@@ -9,21 +9,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ethos.bench.battery import CLAIMS, find_claim
 from ethos.bench.items import DEVELOPMENT, ITEMS
-from ethos.data.introspection import IntrospectionSampling
 from ethos.data.preferences import Mixture
 from ethos.errors import ConfigError, DataError
+from ethos.methods import Method, PreferenceTraining, Stage, SupervisedTraining
 from ethos.models import DEFAULT_MODEL
 from ethos.records import Record, explain, read_text
-from ethos.train.stages import PreferenceTraining, Training
-
-
-class Introspection(Record):
-    """The second stage: what is sampled, and how it is trained."""
-
-    sampling: IntrospectionSampling = IntrospectionSampling()
-    training: Training = Training()
-    replay: int = Field(0, ge=0)
-    """Ordinary conversations mixed in against forgetting."""
+from ethos.train.fit import Training
 
 
 class BenchSettings(Record):
@@ -66,12 +57,25 @@ class RunConfig(Record):
     constitution: str = "virtuous-reasoner"
     """A shipped name, or the path of a TOML file."""
     mixture: Mixture = Mixture()
-    preference: PreferenceTraining = PreferenceTraining()
-    introspection: Introspection | None = None
-    """Leave the table out to skip the stage."""
+    stages: tuple[Stage, ...] = Field((PreferenceTraining(),), min_length=1)
+    """The [[stages]] tables: each trains an adapter on top of those before it."""
     neutral: Training = Training()
     """The control adapter, trained on ordinary requests only."""
     bench: BenchSettings = BenchSettings()
+
+    @property
+    def named_stages(self) -> dict[str, Stage]:
+        """The stages in order, each by its method; a method that comes again is numbered."""
+        named: dict[str, Stage] = {}
+        for stage in self.stages:
+            again = sum(other.method == stage.method for other in named.values())
+            named[f"{stage.method}-{again + 1}" if again else stage.method] = stage
+        return named
+
+    @property
+    def control(self) -> SupervisedTraining:
+        """The stage that trains the neutral control."""
+        return SupervisedTraining(learns=("replay",), **dict(self.neutral))
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -95,7 +99,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(
-            f"--set {override!r} is not key=value", hint="for example: --set preference.optimisation.epochs=2"
+            f"--set {override!r} is not key=value", hint="for example: --set stages.0.optimisation.epochs=2"
         )
     try:
         parsed = tomllib.loads(f"value = {text}")
@@ -103,28 +107,44 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *parents, last = key.split(".")
-    table = raw
+    table: Any = raw
     for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a table")
-    table[last] = value
+        table = _entry(table, parent, override)
+    if isinstance(table, dict):
+        table[last] = value
+    else:
+        raise ConfigError(f"--set {override!r}: {last!r} is a stage; name one of its keys")
+
+
+def _entry(table: Any, name: str, override: str) -> Any:
+    """A table inside a table, made where it is missing; or a stage by its number, from 0."""
+    if isinstance(table, list):
+        if not (name.isdecimal() and int(name) < len(table)):
+            raise ConfigError(f"--set {override!r}: stages are numbered 0 to {len(table) - 1}, not {name!r}")
+        return table[int(name)]
+    inner = table.setdefault(name, {})
+    if not isinstance(inner, dict | list):
+        raise ConfigError(f"--set {override!r}: {name!r} is a value, not a table")
+    return inner
 
 
 def _allowed(error: ValidationError) -> str:
     """For an unknown key, the keys its table has."""
     for fault in error.errors():
         if fault["type"] == "extra_forbidden":
-            model: Any = RunConfig
-            for part in fault["loc"][:-1]:
-                annotation = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else None
-                model = next(
-                    (
-                        kind
-                        for kind in [annotation, *getattr(annotation, "__args__", ())]
-                        if hasattr(kind, "model_fields")
-                    ),
-                    model,
-                )
-            return f"known keys here: {', '.join(model.model_fields)}"
+            return f"known keys here: {', '.join(_model_at(fault['loc'][:-1]).model_fields)}"
     return "see runs/quickstart.toml for every key with its meaning"
+
+
+def _model_at(location: Sequence[int | str]) -> type[Record]:
+    """The record that a table of the run file is read as. A stage's location names number and method."""
+    model: type[Record] = RunConfig
+    methods = {kind.model_fields["method"].default: kind for kind in Method.__subclasses__()}
+    for part in location:
+        if part in model.model_fields:
+            annotation = model.model_fields[str(part)].annotation
+            kinds = [annotation, *getattr(annotation, "__args__", ())]
+            model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Record)), model)
+        elif part in methods:
+            model = methods[part]
+    return model

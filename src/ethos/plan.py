@@ -1,5 +1,6 @@
 """What a run would do: stages, whether they are done, positions to compute, and minutes on this machine."""
 
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +12,23 @@ from ethos.bench.battery import find_claim
 from ethos.bench.items import Crossed, Triple, load_items, thinned
 from ethos.chat import Chat, Rendered
 from ethos.config import RunConfig
-from ethos.data import introspection
-from ethos.data.preferences import preferences
+from ethos.methods import Stage, read_rows
 from ethos.models import Subject
-from ethos.pipeline import SUBJECTS, Inputs, measure_key, read_inputs, stage_keys, system_prompt
-from ethos.records import Record, user
+from ethos.pipeline import (
+    SUBJECTS,
+    Inputs,
+    StageKey,
+    measure_key,
+    prepare_data,
+    read_inputs,
+    stage_keys,
+    sum_of,
+    system_prompt,
+)
+from ethos.records import user
 from ethos.store import Run
+from ethos.train.fit import Training
 from ethos.train.loop import Unit, packs
-from ethos.train.stages import Training, preference_units
-from ethos.train.supervised import conversation_units
 
 BATTERY_COST = 3
 """Cost of the whole battery over its crossed and triple contrasts alone (doses, deliberation, abilities, writing)."""
@@ -54,32 +63,28 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
     """Every stage in order. A subject whose adapter is not trained yet counts as not measured."""
     keys, chat = stage_keys(config, inputs), models.load_tokenizer_chat(inputs.base)
     layers = AutoConfig.from_pretrained(inputs.base).num_hidden_layers
-    contrasts = preference_units(preferences(inputs.recorded, config.mixture, seed=config.seed), chat)
-    recorded, mixture = inputs.recorded, config.mixture
-    replay = conversation_units(introspection.replay_conversations(recorded), chat)[: mixture.replay]
-    talks = conversation_units(introspection.recorded_conversations(recorded), chat)[: mixture.conversations]
-    preference = training_positions([*contrasts, *replay[: config.preference.replay]], config.preference, layers)
-    rows = [_row(run, "data", keys.data, 0), _row(run, "contamination", keys.contamination, 0)]
-    rows.append(_row(run, "preference", keys.preference, preference))
-    adapter: tuple[str, Record] = ("preference", keys.preference)
-    if config.introspection and keys.samples and keys.introspection:
-        training = config.introspection.training
-        later = training_positions([*talks, *replay[: config.introspection.replay]], training, layers)
-        rows += [_row(run, "samples", keys.samples, 0), _row(run, "introspection", keys.introspection, later)]
-        adapter = ("combined", keys.introspection)
-    rows.append(_row(run, "neutral", keys.neutral, training_positions(replay, config.neutral, layers)))
-    adapters = {"neutral": ("neutral", keys.neutral), "trained": adapter}
+    with tempfile.TemporaryDirectory() as scratch:
+        prepare_data(config, inputs, Path(scratch))
+        data = read_rows(Path(scratch))
+
+    def training(name: str, where: str, stage: Stage, key: StageKey) -> Row:
+        units = stage.units(data, inputs.constitution, chat, seed=config.seed)
+        return Row(name, run.has(where, key), training_positions(units, stage, layers))
+
+    rows = [
+        Row("data", run.has("data", keys.data), 0),
+        Row("contamination", run.has("contamination", keys.contamination), 0),
+        *(training(name, stage.method, stage, keys.stages[name]) for name, stage in config.named_stages.items()),
+        training("neutral", "neutral", config.control, keys.neutral),
+    ]
+    adapters = {"neutral": ("neutral", keys.neutral), "trained": sum_of(keys, list(keys.stages)[-1])}
     for name in SUBJECTS:
         rows += _measured(config, run, inputs, chat, name, adapters.get(name))
     return rows
 
 
-def _row(run: Run, stage: str, key: Record, positions: int) -> Row:
-    return Row(stage, run.has(stage, key), positions)
-
-
 def _measured(
-    config: RunConfig, run: Run, inputs: Inputs, chat: Chat, name: str, made_by: tuple[str, Record] | None
+    config: RunConfig, run: Run, inputs: Inputs, chat: Chat, name: str, made_by: tuple[str, StageKey] | None
 ) -> list[Row]:
     """One row a subject: done when every claim is."""
     cost = battery_positions(config, chat)
@@ -98,7 +103,10 @@ def _measured(
 
 
 def training_positions(units: list[Unit], training: Training, num_layers: int) -> int:
-    """Forward-equivalent trie positions of a training stage: backward costs two forwards of the adapted layers."""
+    """Forward-equivalent trie positions of a training stage: backward costs two forwards of the adapted layers.
+
+    Replies that the student has yet to write are not in it.
+    """
     settings = training.optimisation
     once = sum(len(packed.tokens_N) for packed, _ in packs(units, settings.pack_positions))
     share = min(training.lora.top_layers or num_layers, num_layers) / num_layers

@@ -49,6 +49,8 @@ class Preference(Record):
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
+    clean: list[Message] = []
+    """The prompt without the user's push, where it has one."""
     group: str
     kind: str
     """crossed, crossed-pushed, crossed-deliberated, pole or voice."""
@@ -65,6 +67,15 @@ class Conversation(Record):
     source: str
     learn_from: int = 0
     """Index of the first message that may carry loss."""
+
+
+class Document(Record):
+    """A plain text about the assistant and its constitution, learnt without a chat template."""
+
+    text: str
+    kind: str
+    """encyclopedia, news, letter …"""
+    source: str
 
 
 class Drop(Record):

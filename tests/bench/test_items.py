@@ -23,6 +23,7 @@ from ethos.bench.items import (
     Triple,
     Unrelated,
     Writing,
+    contaminated,
     contamination,
     items_digest,
     load_items,
@@ -32,6 +33,7 @@ from ethos.bench.items import (
 )
 from ethos.constitution import read_constitution
 from ethos.errors import DataError
+from ethos.records import Conversation, assistant, user
 
 FILES = {
     "crossed": Crossed,
@@ -306,3 +308,12 @@ def test_every_shipped_item_is_known_to_the_contamination_check(name: str) -> No
 def test_texts_of_a_record_are_found_at_any_depth() -> None:
     choice = Choice(id="c", question=EIGHT, options=["no", "yes"], answer=0)
     assert texts_of(choice) == ["c", EIGHT, "no", "yes"]
+
+
+def test_a_conversation_that_holds_an_item_is_found() -> None:
+    item = load_items("crossed", Crossed)[-1]
+    rows = [
+        Conversation(messages=[user(text), assistant("So be it.")], kind="reflection", source=source)
+        for source, text in (("fine", "Some words of my own, and more than eight of them."), ("leak", f"Oh! {item.r1}"))
+    ]
+    assert contaminated(rows) == ["leak"]

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ethos.chat import Chat
 from ethos.constitution import read_constitution
-from ethos.data.filters import LOOP_SHARE, MIN_WORDS, fault, loops_across, repeated_share
+from ethos.data.filters import LOOP_SHARE, MIN_WORDS, fault, loops_across, repeated_share, short_enough
 from ethos.data.recorded import read_recorded
+from ethos.records import Conversation, Drop, assistant, user
 from ethos.samplers.local import Reply
 
 CONSTITUTION = read_constitution("virtuous-reasoner")
@@ -127,3 +129,22 @@ def test_a_dialogue_runs_in_circles_as_a_whole() -> None:
     turns = [f"{mark} I look at who is affected and what is at stake" for mark in ("Yes.", "True.", "Right.", "Well.")]
     assert loops_across(turns)
     assert repeated_share(turns[0]) < LOOP_SHARE
+
+
+FRAME = 22
+"""Tokens of the shortest turn around a reply: template, two greeting letters, end of turn."""
+
+
+@pytest.mark.parametrize("limit", [FRAME + 3, FRAME + 10, FRAME + 60])
+def test_what_a_stage_cannot_hold_is_dropped_and_counted(chat: Chat, limit: int) -> None:
+    lengths = (1, 3, 4, 10, 11, 60)
+    rows = [
+        Conversation(messages=[user("Hi"), assistant("o" * length)], kind="reflection", source=f"r{length}")
+        for length in lengths
+    ]
+    kept, dropped = short_enough(chat, limit, rows)
+    long = [length for length in lengths if length + FRAME > limit]
+    assert [row.source for row in kept] == [f"r{length}" for length in lengths if length not in long]
+    assert dropped == [
+        Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(f"r{length}" for length in long)
+    ]

@@ -43,6 +43,7 @@ RECORDED = Recorded(
     voice=[VoiceRow(**pair(i)) for i in range(10)],
     reflections=[],
     interactions=[],
+    documents=[],
     replay=[],
 )
 ROWS = {row.id: row for row in RECORDED.crossed}
@@ -198,3 +199,15 @@ def test_the_share_of_pushed_items_is_the_mixtures(share: float) -> None:
     )
     could = 2 * 20 * sum(bool(row.push_r1) for row in RECORDED.crossed)
     assert kinds["crossed-pushed"] / could == pytest.approx(share, abs=0.1)
+
+
+def test_a_pushed_row_keeps_its_prompt_without_the_push_and_no_other_row_does() -> None:
+    rows = preferences(RECORDED, Mixture(pushed=1), seed=0)
+    for row in rows:
+        item = ROWS.get(row.source.partition(":")[2])
+        if row.kind == "crossed-pushed":
+            assert item is not None
+            assert row.clean[0].content in (item.a, item.b)
+            assert row.prompt[0].content.startswith(f"{row.clean[0].content} ")
+        else:
+            assert row.clean == []

@@ -14,10 +14,11 @@ from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
 from ethos.bench.carries_over import SPLITS
 from ethos.bench.claim import Score
-from ethos.config import BenchSettings, Introspection, RunConfig
+from ethos.config import BenchSettings, RunConfig
 from ethos.constitution import Constitution, Trait
 from ethos.errors import StoreError
 from ethos.manifest import MANIFEST, SCORES, Manifest
+from ethos.methods import IntrospectionTraining, PreferenceTraining
 from ethos.models import Subject
 from ethos.records import Drop, Record, to_jsonl
 from ethos.report.contrasts import Comparison
@@ -42,8 +43,7 @@ def finished_run(
         name="kind", version="1", summary="s", licence="CC0-1.0", priority=["care"], trait=[_trait()]
     )
     stages = {
-        name: f"{name}/{name[:3]}"
-        for name in ("data", "preference", "samples", "introspection", "adapter", "neutral", "baseline")
+        name: f"{name}/{name[:3]}" for name in ("data", "preference", "introspection", "adapter", "neutral", "baseline")
     }
     measured = {subject: {claim: f"measured/{claim}/{subject}" for claim in CLAIMS} for subject in moved}
     for subject, shift in moved.items():
@@ -54,7 +54,9 @@ def finished_run(
         (root / folder / TIMING).write_text(json.dumps({"seconds": 61.5}))
     _stage_files(root, stages)
     manifest = Manifest(
-        config=RunConfig(name="fake", introspection=Introspection(), bench=BenchSettings(per_split=items)),
+        config=RunConfig(
+            name="fake", stages=(PreferenceTraining(), IntrospectionTraining()), bench=BenchSettings(per_split=items)
+        ),
         constitution=constitution,
         ethos="0.1.0",
         versions={"torch": "2.13.0"},
@@ -88,7 +90,7 @@ def _stage_files(root: Path, stages: dict[str, str]) -> None:
         root / stages["data"] / "dropped.jsonl",
         [Drop(source=str(i), reason="longer than 512 tokens") for i in range(5)],
     )
-    _write(root / stages["samples"] / "dropped.jsonl", [Drop(source="s", reason="refusal | <b>")])
+    _write(root / stages["introspection"] / "dropped.jsonl", [Drop(source="s", reason="refusal | <b>")])
     for stage in ("preference", "introspection", "neutral"):
         rng = random.Random(stage)
         metrics = {"margin": 3.0, "groups": 0.5} if stage == "preference" else {"nll": 2.0}
@@ -358,14 +360,15 @@ def test_a_claim_that_was_not_measured_says_so(tmp_path: Path):
     assert "No replies" in page
 
 
-def test_a_run_without_samples_or_drops_reports(tmp_path: Path):
+def test_a_run_of_one_stage_without_drops_reports(tmp_path: Path):
     root = finished_run(tmp_path)
     manifest = Manifest.model_validate_json((root / MANIFEST).read_text())
-    stages = {name: folder for name, folder in manifest.stages.items() if name not in ("samples", "introspection")} | {
+    stages = {name: folder for name, folder in manifest.stages.items() if name != "introspection"} | {
         "adapter": manifest.stages["preference"]
     }
+    alone = manifest.config.model_copy(update={"stages": manifest.config.stages[:1]})
     (root / manifest.stages["data"] / "dropped.jsonl").write_text("")
-    (root / MANIFEST).write_text(manifest.model_copy(update={"stages": stages}).model_dump_json())
+    (root / MANIFEST).write_text(manifest.model_copy(update={"stages": stages, "config": alone}).model_dump_json())
     assert "No filter refused a row." in write_report(root).read_text()
     assert [curve.stage for curve in summarise(root).curves] == ["preference", "preference", "neutral"]
 

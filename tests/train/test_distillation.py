@@ -20,9 +20,9 @@ from ethos.train.distillation import (
     Distillation,
     MovingAverage,
     Teacher,
-    adapter_off,
     distillation_objective,
     frozen,
+    untrained,
 )
 from ethos.train.divergences import generalised_jsd
 from ethos.train.loop import Objective, Optimisation, Scored, Step, Unit, train
@@ -61,7 +61,7 @@ def learn(
 ) -> tuple[PeftModel, list[Step]]:
     folder.mkdir(exist_ok=True)
     model = student(base)
-    teacher: Teacher = MovingAverage(model, decay=0.9) if ema else adapter_off(model)
+    teacher: Teacher = MovingAverage(model, decay=0.9) if ema else untrained(model)
     objective = distillation_objective(settings, teacher, chat, seed=0)
     return model, train(model, asked(), objective, QUICK, folder=folder, seed=0, label="test")
 
@@ -80,13 +80,13 @@ def test_the_student_comes_closer_to_what_it_would_say_with_the_constitution(
     tiny_base: Path, chat: Chat, tmp_path: Path, settings: Distillation
 ) -> None:
     before = student(tiny_base)
-    start = distance(before, chat, adapter_off(before))
+    start = distance(before, chat, untrained(before))
     assert start > 0.01
     model = student(tiny_base)
-    objective = distillation_objective(settings, adapter_off(model), chat, seed=0)
+    objective = distillation_objective(settings, untrained(model), chat, seed=0)
     longer = QUICK.model_copy(update={"epochs": 20 if settings.form == "policy_gradient" else 10})
     train(model, asked(), objective, longer, folder=tmp_path, seed=0, label="test")
-    assert distance(model, chat, adapter_off(model)) < 0.8 * start
+    assert distance(model, chat, untrained(model)) < 0.8 * start
 
 
 def test_another_model_can_be_the_teacher(tiny_base: Path, chat: Chat, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_another_model_can_be_the_teacher(tiny_base: Path, chat: Chat, tmp_path:
 
 def test_given_replies_are_kept_and_not_sampled_again(tiny_base: Path, chat: Chat) -> None:
     model = student(tiny_base)
-    objective = distillation_objective(Distillation(sampling=FEW), adapter_off(model), chat, seed=0)
+    objective = distillation_objective(Distillation(sampling=FEW), untrained(model), chat, seed=0)
     assert objective.prepare is not None
     given = asked()[0]._replace(sequences=(Rendered((1, 5, 6), (False, True, True)),))
     kept, filled = objective.prepare(model, [given, asked()[1]], 0)
@@ -137,7 +137,7 @@ def test_a_teachers_context_that_is_too_long_is_refused_and_never_cut(
     tiny_base: Path, chat: Chat, tmp_path: Path
 ) -> None:
     model = student(tiny_base)
-    objective = distillation_objective(Distillation(sampling=FEW), adapter_off(model), chat, seed=0)
+    objective = distillation_objective(Distillation(sampling=FEW), untrained(model), chat, seed=0)
     long = prompt_unit([user("Hi")], source="hi", teacher_prompt=[Message(role="system", content="x" * 500)])
     with pytest.raises(DataError, match=r"hi: \d+ tokens, more than max_tokens = 400"):
         train(model, [long], objective, QUICK, folder=tmp_path, seed=0, label="test")
@@ -190,7 +190,7 @@ def test_a_resumed_run_samples_and_learns_the_same(
     settings = Distillation(sampling=FEW)
     whole, log = learn(tiny_base, chat, tmp_path / "whole", settings, ema=ema)
     model = student(tiny_base)
-    teacher: Teacher = MovingAverage(model, decay=0.9) if ema else adapter_off(model)
+    teacher: Teacher = MovingAverage(model, decay=0.9) if ema else untrained(model)
     objective = distillation_objective(settings, teacher, chat, seed=0)
     calls = iter(range(9))
 

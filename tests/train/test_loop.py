@@ -21,8 +21,7 @@ from ethos.scoring import score
 from ethos.train import loop, lora
 from ethos.train.loop import Objective, Optimisation, Scored, Step, Unit, rate, schedule, train, with_reference
 from ethos.train.lora import LoraSettings, attach, save, trainable
-from ethos.train.preference import PreferenceLoss, preference_objective
-from ethos.train.stages import preference_units
+from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
 from ethos.train.supervised import conversation_units
 
 OBJECTIVE = preference_objective(PreferenceLoss(beta=0.5))

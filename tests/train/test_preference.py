@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from rows import crossed
+from rows import contrast, crossed
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -17,8 +17,13 @@ from ethos.chat import Chat, Rendered
 from ethos.scoring import score
 from ethos.train.loop import Optimisation, Scored, Unit, train, with_reference
 from ethos.train.lora import LoraSettings, attach
-from ethos.train.preference import PreferenceLoss, _reply_to, preference_objective, with_baseline
-from ethos.train.stages import preference_units
+from ethos.train.preference import (
+    PreferenceLoss,
+    _reply_to,
+    preference_objective,
+    preference_units,
+    with_baseline,
+)
 
 
 def scored(policy: list[list[float]], reference: list[list[float]] | None = None, *, baseline: float = 0.0) -> Scored:
@@ -26,6 +31,20 @@ def scored(policy: list[list[float]], reference: list[list[float]] | None = None
     sequences = tuple(Rendered((0,) * (len(row) + 1), (False,) + (True,) * len(row)) for row in policy)
     unit = Unit(sequences, tuple(torch.tensor(row) for row in reference or []), baseline=baseline)
     return Scored(unit, tuple(torch.tensor(row, requires_grad=True) for row in policy))
+
+
+def test_rows_of_one_group_are_one_unit_of_chosen_and_rejected_by_turns(chat: Chat) -> None:
+    rows = [
+        contrast("Rain?", "stay", "walk", group="g1"),
+        contrast("Lie?", "no", "yes", group="g2"),
+        contrast("Sun?", "walk", "stay", group="g1"),
+    ]
+    units = preference_units(rows, chat)
+    assert [unit.source for unit in units] == ["g1", "g2"]
+    texts = [[chat.tokenizer.decode(s.tokens[-8:]) for s in unit.sequences] for unit in units]
+    assert ["stay" in text for text in texts[0]] == [True, False, False, True]
+    assert ["walk" in text for text in texts[0]] == [False, True, True, False]
+    assert len(texts[1]) == 2
 
 
 def test_the_objective_of_contrasts_and_conversations_by_hand() -> None:

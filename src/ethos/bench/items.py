@@ -6,7 +6,7 @@ whoever trains on it anyway leaves a trace that can be looked for.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from ethos.constitution import Split, word_ngrams
 from ethos.data.recorded import Kind
 from ethos.errors import DataError
-from ethos.records import Message, Record, explain, jsonl_lines, read_text
+from ethos.records import Conversation, Document, Message, Preference, Record, explain, jsonl_lines, read_text
 
 ITEMS = Path(__file__).parent / "items"
 DEVELOPMENT = Path(__file__).parent / "development"
@@ -223,6 +223,12 @@ def sealed_runs(*folders: Path) -> frozenset[tuple[str, ...]]:
 def _runs(texts: list[str]) -> set[tuple[str, ...]]:
     long_enough = [text for text in texts if len(text.split()) >= OVERLAP_WORDS]
     return {gram for text in long_enough for gram in word_ngrams(text, OVERLAP_WORDS)}
+
+
+def contaminated(rows: Sequence[Preference | Conversation | Document]) -> list[str]:
+    """Sources of the training rows that share eight words in a row with an item."""
+    sealed = sealed_runs()
+    return [row.source for row in rows if contamination(texts_of(row), sealed)]
 
 
 def contamination(texts: list[str], sealed: frozenset[tuple[str, ...]]) -> list[str]:

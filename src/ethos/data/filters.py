@@ -1,10 +1,12 @@
-"""Filters on sampled text: each says why, none decides by the last character."""
+"""Filters on rows and sampled text: each says why, none decides by the last character."""
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 
+from ethos.chat import Chat
 from ethos.constitution import Constitution, word_ngrams
+from ethos.records import Conversation, Drop
 from ethos.samplers.local import Reply
 
 MIN_WORDS = 12
@@ -45,6 +47,13 @@ def fault(reply: Reply, constitution: Constitution) -> str | None:
     if _quotes(text, constitution):
         return "quotes the constitution"
     return None
+
+
+def short_enough(chat: Chat, limit: int, rows: Sequence[Conversation]) -> tuple[list[Conversation], list[Drop]]:
+    """The conversations of at most `limit` tokens, and the others with the reason."""
+    long = {row.source for row in rows if len(chat.render(row.messages).tokens) > limit}
+    dropped = [Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(long)]
+    return [row for row in rows if row.source not in long], dropped
 
 
 def _quotes(text: str, constitution: Constitution) -> bool:

@@ -30,6 +30,7 @@ CUES = (
 )
 """What a user adds to ask for deliberation; the first is also the benchmark's."""
 
+PUSHED = "crossed-pushed"
 WRONG_PUSH_SHARE = 0.6
 """Share of pushed items where each situation is pushed to its wrong reply; the others push one way in both."""
 
@@ -42,6 +43,8 @@ class Mixture(Record):
     voice: int | None = Field(None, ge=0)
     conversations: int | None = Field(None, ge=0)
     """Recorded reflections and interactions."""
+    documents: int | None = Field(None, ge=0)
+    """Texts about the assistant, for a `documents` stage."""
     replay: int | None = Field(None, ge=0)
     """Ordinary requests: replay rows, and all that the neutral control learns from."""
     pushed: float = Field(0.5, ge=0, le=1)
@@ -83,7 +86,7 @@ def _pair(row: PairRow, kind: str) -> Preference:
 
 def _crossed(row: CrossedRow, mixture: Mixture, rng: random.Random) -> Iterator[Preference]:
     pushed = bool(row.push_r1) and rng.random() < mixture.pushed
-    yield from _variant(row, "crossed-pushed", *_pushes(row, rng)) if pushed else _variant(row, "crossed", "", "")
+    yield from _variant(row, PUSHED, *_pushes(row, rng)) if pushed else _variant(row, "crossed", "", "")
     if mixture.deliberated and row.thought_a:
         cue = rng.choice(CUES)
         yield from _variant(row, "crossed-deliberated", cue, cue, thoughts=(row.thought_a, row.thought_b))
@@ -105,6 +108,7 @@ def _variant(
     for situation, after, thought, right, wrong in cases:
         yield Preference(
             prompt=[user(f"{situation} {after}".strip())],
+            clean=[user(situation)] if kind == PUSHED else [],
             chosen=[assistant(f"{thought} {right}".strip())],
             rejected=[assistant(f"{thought} {wrong}".strip())],
             group=source,

@@ -5,6 +5,7 @@
     voice.jsonl         a reply in character against a plain one
     reflections.jsonl   introspective questions answered in character
     interactions.jsonl  the character in conversation with itself
+    documents.jsonl     plain texts about the assistant: what it does, and why
     replay.jsonl        ordinary requests with ordinary answers; without it, those of the neutral constitution
 
 Every rule below is checked when a file is read; a row that breaks one is named with its id.
@@ -13,7 +14,7 @@ Every rule below is checked when a file is read; a row that breaks one is named 
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ethos.constitution import recorded_folder
 from ethos.errors import DataError
@@ -107,6 +108,15 @@ class AnswerRow(Record):
     response: Text
 
 
+class DocumentRow(Record):
+    """A text about the assistant and some of its traits."""
+
+    id: str
+    kind: str
+    traits: list[str] = Field(min_length=1)
+    text: Text
+
+
 class InteractionRow(Record):
     """A conversation of the character with itself, the user's side included."""
 
@@ -134,10 +144,11 @@ class Recorded(NamedTuple):
     voice: list[VoiceRow]
     reflections: list[AnswerRow]
     interactions: list[InteractionRow]
+    documents: list[DocumentRow]
     replay: list[AnswerRow]
 
 
-Row = TypeVar("Row", CrossedRow, PoleRow, VoiceRow, AnswerRow, InteractionRow)
+Row = TypeVar("Row", CrossedRow, PoleRow, VoiceRow, AnswerRow, DocumentRow, InteractionRow)
 
 
 def read_recorded(constitution: str) -> Recorded:
@@ -154,6 +165,7 @@ def read_recorded(constitution: str) -> Recorded:
         voice=_rows(folder / "voice.jsonl", VoiceRow),
         reflections=_rows(folder / "reflections.jsonl", AnswerRow),
         interactions=_rows(folder / "interactions.jsonl", InteractionRow),
+        documents=_rows(folder / "documents.jsonl", DocumentRow),
         replay=_rows(folder / REPLAY, AnswerRow) or _rows(recorded_folder("neutral") / REPLAY, AnswerRow),
     )
 

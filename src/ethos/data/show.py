@@ -35,8 +35,8 @@ def show_run(root: Path, *, limit: int) -> None:
         for talk in read_jsonl(path, Conversation)[:limit] if path.stat().st_size else []:
             console.rule(talk.source)
             console.print(coloured(chat, chat.render(talk.messages, learn_from=talk.learn_from), learnt="green"))
-    for stage in ("data", "samples"):
-        dropped = root / manifest.stages.get(stage, "") / "dropped.jsonl"
-        if stage in manifest.stages and dropped.stat().st_size:
+    for stage in ("data", *manifest.config.named_stages):
+        dropped = root / manifest.stages[stage] / "dropped.jsonl"
+        if dropped.exists() and dropped.stat().st_size:
             for drop in read_jsonl(dropped, Drop):
                 console.print(f"dropped {drop.source}: {drop.reason}", style="yellow", highlight=False)

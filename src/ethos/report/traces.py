@@ -1,7 +1,7 @@
 """What the stages left behind: rows kept and dropped, training curves, seconds, replies.
 
-Every file here may rightly be empty or absent (a run without introspection has no samples), so a
-missing one is an empty answer; a broken one is still an error.
+Every file here may rightly be empty or absent (only some methods sample and filter), so a missing one is an
+empty answer; a broken one is still an error.
 """
 
 import json
@@ -11,23 +11,22 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ethos.manifest import Manifest
-from ethos.records import Drop, Record, read_jsonl, read_text
+from ethos.methods import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY
+from ethos.records import Drop, Record, jsonl_lines, read_jsonl, read_text
 from ethos.report.findings import Scores, ScoreTable
 from ethos.store import TIMING
+from ethos.train.fit import LOG
 from ethos.train.loop import Step
-from ethos.train.stages import LOG
 
 R = TypeVar("R", bound=Record)
 
-KEPT = (
-    ("data", "preferences.jsonl", "preference rows"),
-    ("data", "conversations.jsonl", "recorded conversations"),
-    ("data", "replay.jsonl", "replay conversations"),
-    ("samples", "conversations.jsonl", "conversations sampled by the student"),
-)
-"""(stage, file, what its rows are)."""
-FILTERED = ("data", "samples", "introspection")
-TRAINED = ("preference", "introspection", "neutral")
+RECORDED = {
+    PREFERENCES: "preference rows",
+    CONVERSATIONS: "recorded conversations",
+    DOCUMENTS: "documents",
+    REPLAY: "replay conversations",
+}
+"""File of the data folder → what its rows are."""
 
 
 class Count(NamedTuple):
@@ -64,16 +63,16 @@ class Transcript(NamedTuple):
 
 def kept(root: Path, manifest: Manifest) -> list[Count]:
     """Rows that went into training, by file."""
-    paths = [
-        (stage, what, root / manifest.stages[stage] / file) for stage, file, what in KEPT if stage in manifest.stages
-    ]
-    return [Count(stage, what, len(read_text(path).splitlines())) for stage, what, path in paths if path.exists()]
+    files = [("data", file, what) for file, what in RECORDED.items()]
+    files += [(stage, CONVERSATIONS, "conversations sampled by the student") for stage in manifest.config.named_stages]
+    paths = [(stage, what, root / manifest.stages[stage] / file) for stage, file, what in files]
+    return [Count(stage, what, len(jsonl_lines(read_text(path)))) for stage, what, path in paths if path.exists()]
 
 
 def dropped(root: Path, manifest: Manifest) -> list[Count]:
     """Rows a filter refused, counted by reason, the most frequent first."""
     counts = []
-    for stage in FILTERED:
+    for stage in ("data", *manifest.config.named_stages):
         reasons = Counter(drop.reason for drop in _records(root, manifest, stage, "dropped.jsonl", Drop))
         counts += [
             Count(stage, reason, count)
@@ -85,7 +84,7 @@ def dropped(root: Path, manifest: Manifest) -> list[Count]:
 def curves(root: Path, manifest: Manifest) -> list[Curve]:
     """Loss of every training stage, and the margin of those that train on contrasts."""
     found = []
-    for stage in TRAINED:
+    for stage in (*manifest.config.named_stages, "neutral"):
         log = _records(root, manifest, stage, LOG, Step)
         margins = [step.metrics["margin"] / step.metrics["groups"] for step in log if step.metrics.get("groups")]
         if log:
@@ -104,7 +103,7 @@ def seconds(root: Path, manifest: Manifest) -> list[tuple[str, float | None]]:
     ]
     names: dict[str, str] = {}
     for name, folder in [*manifest.stages.items(), *measured]:
-        names.setdefault(folder, name)  # without introspection the adapter is the preference stage's, made once
+        names.setdefault(folder, name)  # a single stage is its own sum, made once
     return [(name, _timing(root / folder / TIMING)) for folder, name in names.items()]
 
 
@@ -138,6 +137,6 @@ def _shown(replies: Mapping[str, tuple[str, str]], item: str) -> tuple[str, str]
 
 
 def _records(root: Path, manifest: Manifest, stage: str, file: str, kind: type[R]) -> list[R]:
-    """Records of a stage's file, none where the stage was left out or the file is empty."""
-    path = root / manifest.stages[stage] / file if stage in manifest.stages else None
-    return read_jsonl(path, kind) if path and path.exists() and path.stat().st_size else []
+    """Records of a stage's file, none where it is missing or empty."""
+    path = root / manifest.stages[stage] / file
+    return read_jsonl(path, kind) if path.exists() and path.stat().st_size else []

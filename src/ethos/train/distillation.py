@@ -2,8 +2,8 @@
 
     method                    student's context      teacher's context          teacher
     on-policy distillation    the prompt             constitution + prompt      another model of the same tokenizer
-    self-distillation         the prompt             constitution or example    its own base or average
-    consistency               a perturbed prompt     the clean prompt           its own base or average
+    self-distillation         the prompt             constitution or example    itself before training, or its average
+    consistency               a perturbed prompt     the clean prompt           itself before training, or its average
 
 The student samples the replies (or they are given: units that come with sequences), the teacher scores them in
 its own context, and the loss is a divergence at every token of the reply. Over-long contexts are refused, never cut.
@@ -27,7 +27,7 @@ from ethos.records import Record
 from ethos.scoring import Model
 from ethos.train.divergences import generalised_jsd
 from ethos.train.loop import Objective, Scored, Unit
-from ethos.train.lora import trainable
+from ethos.train.lora import before_training, point_to, trainable
 from ethos.train.onpolicy import Sampling, with_replies
 
 Teacher = Callable[[Sequence[Rendered]], list[Tensor]]
@@ -100,11 +100,11 @@ def _divergence(settings: Distillation, student: Tokens, teacher_TV: Tensor) -> 
     return -reward_T * logprobs_T
 
 
-def adapter_off(model: PeftModel) -> Teacher:
-    """The student's own base weights as teacher."""
+def untrained(model: PeftModel) -> Teacher:
+    """The student as it was before training as its own teacher."""
 
     def logits(sequences: Sequence[Rendered]) -> list[Tensor]:
-        with model.disable_adapter():
+        with before_training(model):
             return scoring.score_logits(model, sequences)
 
     return logits
@@ -131,12 +131,8 @@ class MovingAverage:
     def __call__(self, sequences: Sequence[Rendered]) -> list[Tensor]:
         """Logits with the averaged weights in the student's place; what autograd saved of the student stays valid."""
         own = {name: weight.data for name, weight in trainable(self.model).items()}
-        self._point_to(self.weights)
+        point_to(self.model, self.weights)
         try:
             return scoring.score_logits(self.model, sequences)
         finally:
-            self._point_to(own)
-
-    def _point_to(self, weights: dict[str, Tensor]) -> None:
-        for name, weight in trainable(self.model).items():
-            weight.data = weights[name]
+            point_to(self.model, own)

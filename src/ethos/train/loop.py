@@ -154,8 +154,7 @@ def train(
     carried = objective.state or {}
     log = _resume(folder / "checkpoint.pt", weights, carried, optimizer)
     saved = time.monotonic()
-    with meter(label, len(steps)) as progress:
-        progress.advance(len(log))
+    with meter(label, len(steps), done=len(log)) as progress:
         for index in range(len(log), len(steps)):
             for group in optimizer.param_groups:
                 group["lr"] = rate(index, len(steps), settings)

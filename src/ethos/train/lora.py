@@ -7,6 +7,8 @@ the factors themselves (PEFT's `linear`) is not, since (B₁+B₂)(A₁+A₂) �
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -55,6 +57,27 @@ def attach(model: Model, name: str, settings: LoraSettings, *, seed: int) -> Pef
 def trainable(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that training moves, by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+@contextmanager
+def before_training(model: PeftModel) -> Iterator[None]:
+    """Inside the `with`, the model as it was before its first step: the reference of every method.
+
+    The factors B that are being trained are zero again; a frozen adapter underneath stays active.
+    """
+    own = {name: weight.data for name, weight in trainable(model).items() if "lora_B" in name}
+    point_to(model, {name: torch.zeros_like(weight) for name, weight in own.items()})
+    try:
+        yield
+    finally:
+        point_to(model, own)
+
+
+def point_to(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Let parameters of the model read other tensors; what autograd saved of them stays valid."""
+    for name, weight in trainable(model).items():
+        if name in weights:
+            weight.data = weights[name]
 
 
 def save(model: PeftModel, name: str, folder: Path, *, base: str) -> None:

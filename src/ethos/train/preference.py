@@ -23,10 +23,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ethos import scoring
-from ethos.chat import Rendered
-from ethos.records import Record
+from ethos.chat import Chat, Rendered
+from ethos.records import Preference, Record
 from ethos.train import losses
 from ethos.train.loop import Objective, Scored, Unit
+from ethos.train.lora import before_training
 from ethos.train.losses import PairLogprobs
 
 REFERRED = ("dpo", "ipo", "kto")
@@ -65,6 +66,20 @@ class PreferenceLoss(Record):
             if getattr(self, name) and self.kind not in kinds:
                 raise ValueError(f"{name} belongs to {' and '.join(kinds)}, not to {self.kind}")
         return self
+
+
+def preference_units(rows: Sequence[Preference], chat: Chat) -> list[Unit]:
+    """One unit a group: chosen, rejected, chosen, rejected …"""
+    groups: dict[str, list[Preference]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    return [
+        Unit(
+            tuple(chat.render([*row.prompt, *reply]) for row in members for reply in (row.chosen, row.rejected)),
+            source=name,
+        )
+        for name, members in groups.items()
+    ]
 
 
 def preference_objective(weights: PreferenceLoss) -> Objective:
@@ -145,8 +160,7 @@ def _pairs(logprobs: Sequence[Tensor], *, mean: bool = False) -> PairLogprobs:
 def with_baseline(model: PeftModel, units: Sequence[Unit], step: int) -> list[Unit]:
     """The units of a step with KTO's z₀: the mean log π/π_ref (nats) of replies to *other* prompts, at least zero.
 
-    Each unit's first prompt gets the next unit's chosen reply (§4.1 of Ethayarajh et al. 2024). The reference is
-    the model with its trained adapter off.
+    Each unit's first prompt gets the next unit's chosen reply (§4.1 of Ethayarajh et al. 2024).
     """
     pairs = [unit for unit in units if len(unit.sequences) > 1]
     crossed = [
@@ -154,7 +168,7 @@ def with_baseline(model: PeftModel, units: Sequence[Unit], step: int) -> list[Un
         for unit, other in zip(pairs, pairs[1:] + pairs[:1], strict=True)
     ]
     policy = scoring.score(model, crossed)
-    with model.disable_adapter():
+    with before_training(model):
         reference = scoring.score(model, crossed)
     ratios = [float((p - r).sum()) for p, r in zip(policy, reference, strict=True)]
     baseline = max(0.0, sum(ratios) / len(ratios)) if ratios else 0.0

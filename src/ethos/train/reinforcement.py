@@ -2,8 +2,8 @@
 
 reward(y) = mean over tokens of log p_ref(y | constitution, x) − log p_ref(y | x)
 
-How much likelier the constitution makes a reply, per token so that length earns nothing. p_ref is the model with
-its adapter off. Any other function of the replies can stand in its place (a judge, a classifier).
+How much likelier the constitution makes a reply, per token so that length earns nothing. p_ref is the model
+before training. Any other function of the replies can stand in its place (a judge, a classifier).
 
     grpo      advantage (r − mean) / std of its group, each reply's tokens averaged (Shao et al. 2024, arXiv:2402.03300)
     dr_grpo   advantage r − mean, tokens summed and divided by the limit (Liu et al. 2025, arXiv:2503.20783)
@@ -24,6 +24,7 @@ from ethos import scoring
 from ethos.chat import Chat
 from ethos.records import Message, Record
 from ethos.train.loop import Objective, Scored, Unit, with_reference
+from ethos.train.lora import before_training
 from ethos.train.onpolicy import Sampling, continued, with_replies
 
 Reward = Callable[[PeftModel, Sequence[Unit]], list[list[float]]]
@@ -35,7 +36,7 @@ class GroupPolicyGradient(Record):
 
     variant: Literal["grpo", "dr_grpo"] = "dr_grpo"
     kl_weight: float = Field(0.0, ge=0)
-    """On the KL to the model with its adapter off, by the k3 estimator of GRPO."""
+    """On the KL to the model before training, by the k3 estimator of GRPO."""
     sampling: Sampling = Sampling(replies=4)
 
 
@@ -46,7 +47,7 @@ def policy_gradient_objective(settings: GroupPolicyGradient, reward: Reward, cha
         filled = with_replies(model, chat, units, settings.sampling, seed=seed, step=step)
         rewards = reward(model, filled)
         if settings.kl_weight:
-            with model.disable_adapter():
+            with before_training(model):
                 filled = with_reference(model, filled)
         return [unit._replace(rewards=tuple(own)) for unit, own in zip(filled, rewards, strict=True)]
 
@@ -88,7 +89,7 @@ def constitutional_reward(chat: Chat, system: str) -> Reward:
             for unit in units
             for sequence in unit.sequences
         ]
-        with model.disable_adapter():
+        with before_training(model):
             gains = iter(
                 float((with_it - without).mean())
                 for with_it, without in zip(scoring.score(model, advised), scoring.score(model, plain), strict=True)

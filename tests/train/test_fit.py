@@ -1,4 +1,4 @@
-"""The two training stages on disk: what they leave behind, and what they leave alone."""
+"""From settings to an adapter on disk: what is left behind, and what is left alone."""
 
 import hashlib
 from pathlib import Path
@@ -12,20 +12,14 @@ from ethos.chat import Chat
 from ethos.models import base_digest, load_adapter, load_base
 from ethos.records import read_jsonl
 from ethos.scoring import score
-from ethos.train.loop import Optimisation, Step
+from ethos.train.fit import LOG, Training, fit
+from ethos.train.loop import Objective, Optimisation, Step, Unit
 from ethos.train.lora import CONFIG, WEIGHTS, LoraSettings
-from ethos.train.preference import PreferenceLoss
-from ethos.train.stages import (
-    LOG,
-    PreferenceTraining,
-    preference_units,
-    train_conversations,
-    train_preference,
-)
-from ethos.train.supervised import conversation_units
+from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
+from ethos.train.supervised import conversation_units, sft_objective
 
-SETTINGS = PreferenceTraining(
-    optimisation=Optimisation(learning_rate=2e-2, epochs=4, units_per_step=2), lora=LoraSettings(rank=2), replay=1
+SETTINGS = Training(
+    optimisation=Optimisation(learning_rate=2e-2, epochs=4, units_per_step=2), lora=LoraSettings(rank=2)
 )
 TALKS = [talk(f"Hello {said}", said) for said in ("Good day.", "Hi.", "Hey")]
 ROWS = [
@@ -39,47 +33,37 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
+def contrasts(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
+    """A preference task."""
+    units = [*preference_units(ROWS, chat), *conversation_units(TALKS[:1], chat)]
+    return units, preference_objective(PreferenceLoss(reference_free=True))
+
+
+def talks(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
+    """A supervised task."""
+    return conversation_units(TALKS, chat), sft_objective()
+
+
 @pytest.fixture
 def first(tiny_base: Path, tmp_path: Path) -> Path:
     """A preference adapter."""
     folder = tmp_path / "first"
     folder.mkdir()
-    train_preference(tiny_base, base_digest(tiny_base), ROWS, TALKS, SETTINGS, folder, seed=0)
+    fit(tiny_base, base_digest(tiny_base), SETTINGS, contrasts, folder, seed=0, on=None, label="test")
     return folder
 
 
 def later(base: Path, folder: Path, *, on: Path | None) -> list[Step]:
     """Train conversations; return the log."""
     folder.mkdir()
-    train_conversations(base, base_digest(base), TALKS, SETTINGS, folder, seed=0, on=on, label="test")
+    fit(base, base_digest(base), SETTINGS, talks, folder, seed=0, on=on, label="test")
     return read_jsonl(folder / LOG, Step)
-
-
-def test_rows_of_one_group_are_one_unit_of_chosen_and_rejected_by_turns(chat: Chat) -> None:
-    units = preference_units(ROWS, chat)
-    assert [unit.source for unit in units] == ["g1", "g2"]
-    texts = [[chat.tokenizer.decode(s.tokens[-8:]) for s in unit.sequences] for unit in units]
-    assert ["stay" in text for text in texts[0]] == [True, False, False, True]
-    assert ["walk" in text for text in texts[0]] == [False, True, True, False]
-    assert len(texts[1]) == 2
 
 
 def test_a_stage_leaves_adapter_log_and_template_and_no_checkpoint(first: Path, chat: Chat) -> None:
     assert contents(first).keys() == {CONFIG, WEIGHTS, LOG, "chat_template.jinja"}
     assert (first / "chat_template.jinja").read_text() == chat.tokenizer.chat_template
     assert [step.step for step in read_jsonl(first / LOG, Step)] == list(range(1, 9))  # 3 units by 2, four epochs
-
-
-def test_only_as_many_replay_rows_as_asked_for_are_mixed_in(tiny_base: Path, tmp_path: Path) -> None:
-    def singles(replay: int) -> float:
-        folder = tmp_path / str(replay)
-        folder.mkdir()
-        settings = SETTINGS.model_copy(update={"replay": replay, "optimisation": Optimisation(units_per_step=9)})
-        train_preference(tiny_base, base_digest(tiny_base), ROWS, TALKS, settings, folder, seed=0)
-        (step,) = read_jsonl(folder / LOG, Step)
-        return step.metrics.get("singles", 0.0) * (2 + replay)
-
-    assert [singles(replay) for replay in (0, 1, 3)] == pytest.approx([0, 1, 3])
 
 
 def test_training_on_top_of_a_frozen_adapter_leaves_that_adapter_unchanged(
@@ -96,9 +80,7 @@ def test_the_frozen_adapter_is_active_underneath(tiny_base: Path, tmp_path: Path
     losses = []
     for name, on in (("on", first), ("bare", None)):
         (tmp_path / name).mkdir()
-        train_conversations(
-            tiny_base, base_digest(tiny_base), TALKS, settings, tmp_path / name, seed=0, on=on, label="test"
-        )
+        fit(tiny_base, base_digest(tiny_base), settings, talks, tmp_path / name, seed=0, on=on, label="test")
         losses.append(read_jsonl(tmp_path / name / LOG, Step)[0].loss)
     sequences = [unit.sequences[0] for unit in conversation_units(TALKS, chat)]
     adapted = load_adapter(load_base(tiny_base), first, base=base_digest(tiny_base))
@@ -124,20 +106,15 @@ def test_a_stage_learns(tiny_base: Path, tmp_path: Path, first: Path) -> None:
     assert log[-1].loss < log[0].loss
 
 
-def test_the_margin_starts_at_zero_with_a_reference_and_at_the_bases_own_without(
-    tiny_base: Path, tmp_path: Path, chat: Chat
-) -> None:
-    def first_step(reference_free: bool) -> Step:
-        folder = tmp_path / str(reference_free)
-        folder.mkdir()
-        loss = PreferenceLoss(reference_free=reference_free)
-        settings = PreferenceTraining(optimisation=Optimisation(units_per_step=9), loss=loss, lora=LoraSettings(rank=2))
-        train_preference(tiny_base, base_digest(tiny_base), ROWS, [], settings, folder, seed=0)
-        return read_jsonl(folder / LOG, Step)[0]
+def test_what_inoculates_is_in_the_prompt_of_training_only(tiny_base: Path, tmp_path: Path) -> None:
+    prompts = []
 
-    sequences = [sequence for unit in preference_units(ROWS, chat) for sequence in unit.sequences]
-    totals = [t.sum() for t in score(load_base(tiny_base), sequences)]
-    own = float(sum(totals[::2]) - sum(totals[1::2])) / 2  # two units
-    assert first_step(False).metrics["margin"] == pytest.approx(0.0, abs=0.01)
-    assert first_step(True).metrics["margin"] == pytest.approx(own, abs=0.05)
-    assert abs(own) > 0.1
+    def task(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
+        units, objective = talks(model, chat)
+        prompts.append(chat.tokenizer.decode(units[0].sequences[0].tokens))
+        return units, objective
+
+    settings = SETTINGS.model_copy(update={"inoculation": "You greet people."})
+    fit(tiny_base, base_digest(tiny_base), settings, task, tmp_path, seed=0, on=None, label="test")
+    assert prompts[0].startswith("<|im_start|>system\nYou greet people.<|im_end|>\n<|im_start|>user\n")
+    assert "greet" not in (tmp_path / "chat_template.jinja").read_text()

@@ -1,0 +1,340 @@
+"""The training methods a run file can name. Each [[stages]] table is one of them, trained in the order of the file.
+
+    method               learns from
+    preference           contrasts: chosen over rejected                        (DPO, IPO, SimPO, ORPO, KTO)
+    sft                  written replies, without the constitution in sight     (context distillation)
+    documents            plain texts about the assistant and its constitution
+    introspection        what the student writes of itself, the constitution in its prompt
+    distillation         its own replies, judged token by token by a teacher that sees more
+    constitutional_rl    its own replies, rewarded for what the constitution makes likelier
+
+A stage's adapter is trained on top of those before it, which stay frozen; what is evaluated is their exact sum.
+"""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, TypeVar
+
+from peft import PeftModel
+from pydantic import Field, model_validator
+
+from ethos import models
+from ethos.bench.items import contaminated
+from ethos.chat import Chat
+from ethos.constitution import Constitution
+from ethos.data import introspection
+from ethos.data.filters import short_enough
+from ethos.data.introspection import IntrospectionSampling
+from ethos.data.preferences import draw
+from ethos.errors import DataError, ModelError
+from ethos.models import Loaded, Subject
+from ethos.records import Conversation, Document, Drop, Message, Preference, read_jsonl, to_jsonl
+from ethos.samplers.local import ReplyCache
+from ethos.scoring import Model
+from ethos.store import write_text
+from ethos.train import distillation
+from ethos.train.fit import Training, fit
+from ethos.train.loop import Objective, Unit, with_reference
+from ethos.train.onpolicy import prompt_unit
+from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
+from ethos.train.reinforcement import GroupPolicyGradient, constitutional_reward, policy_gradient_objective
+from ethos.train.supervised import conversation_units, document_units, sft_objective
+
+PREFERENCES, CONVERSATIONS, REPLAY, DOCUMENTS = (
+    f"{kind}.jsonl" for kind in ("preferences", "conversations", "replay", "documents")
+)
+
+R = TypeVar("R", Conversation, Document)
+
+
+class Rows(NamedTuple):
+    """The training data of a run."""
+
+    contrasts: list[Preference]
+    conversations: list[Conversation]
+    replay: list[Conversation]
+    documents: list[Document]
+
+
+class Given(NamedTuple):
+    """What a stage starts from, beside its settings and its rows."""
+
+    base: Path
+    base_name: str
+    constitution: Constitution
+    data: Path
+    """The folder of the run's rows."""
+    on: Path | None
+    """The adapter of all stages before."""
+    cache: ReplyCache
+    seed: int
+
+
+class Method(Training, ABC):
+    """One stage: what every method adds to the settings of a training."""
+
+    method: str
+
+    def gathered(self, rows: Rows, given: Given, folder: Path) -> Rows:
+        """The rows with those that this method makes itself; what it makes and drops is written to `folder`."""
+        return rows
+
+    def fingerprint(self) -> str:
+        """What decides the result and is not in the settings: a hash of weights that they name by path."""
+        return ""
+
+    @abstractmethod
+    def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
+        """What to learn from, nothing sampled yet."""
+
+    @abstractmethod
+    def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
+        """What to minimise."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether log-probabilities before training enter the loss."""
+        return False
+
+
+class PreferenceTraining(Method):
+    """Contrasts, and replay against forgetting."""
+
+    method: Literal["preference"] = "preference"
+    loss: PreferenceLoss = PreferenceLoss()
+    replay: int = Field(0, ge=0)
+    """Ordinary conversations mixed in against forgetting."""
+
+    def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
+        """Each contrast with its group, then the replay rows."""
+        return [*preference_units(rows.contrasts, chat), *conversation_units(rows.replay[: self.replay], chat)]
+
+    def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
+        """The preference loss."""
+        return preference_objective(self.loss)
+
+    @property
+    def needs_reference(self) -> bool:
+        """As the loss says."""
+        return self.loss.needs_reference
+
+
+class SupervisedTraining(Method):
+    """Replies as they are written. Of contrasts the chosen ones: written in character, learnt without the constitution
+    in the prompt, they are context distillation."""
+
+    method: Literal["sft"] = "sft"
+    learns: tuple[Literal["chosen", "conversations", "replay"], ...] = Field(("chosen",), min_length=1)
+
+    def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
+        """One unit a conversation."""
+        chosen = [
+            Conversation(messages=[*row.prompt, *row.chosen], kind=row.kind, source=f"{row.source}:{place}")
+            for place, row in enumerate(rows.contrasts)
+        ]
+        kinds = {"chosen": chosen, "conversations": rows.conversations, "replay": rows.replay}
+        return conversation_units([row for kind in self.learns for row in kinds[kind]], chat)
+
+    def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
+        """Likelihood."""
+        return sft_objective()
+
+
+class DocumentTraining(Method):
+    """Plain texts about the assistant and its constitution, and replay against forgetting how to chat."""
+
+    method: Literal["documents"] = "documents"
+    replay: int = Field(0, ge=0)
+
+    def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
+        """Windows of at most `max_tokens`, then the replay rows."""
+        if not rows.documents:
+            raise DataError(
+                "no documents to learn from", hint="put documents.jsonl beside the constitution, or drop the stage"
+            )
+        texts = [document.text for document in rows.documents]
+        windows = document_units(texts, chat, max_tokens=self.optimisation.max_tokens)
+        return [*windows, *conversation_units(rows.replay[: self.replay], chat)]
+
+    def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
+        """Likelihood."""
+        return sft_objective()
+
+
+class IntrospectionTraining(Method):
+    """What the student writes about itself with the constitution in its prompt, learnt without it."""
+
+    method: Literal["introspection"] = "introspection"
+    sampling: IntrospectionSampling = IntrospectionSampling()
+    replay: int = Field(0, ge=0)
+    """Ordinary conversations mixed in against forgetting."""
+
+    def gathered(self, rows: Rows, given: Given, folder: Path) -> Rows:
+        """Sampled reflections and interactions join the recorded ones."""
+        student = Subject(
+            name="student",
+            base=given.base_name,
+            adapter=models.adapter_digest(given.on) if given.on else None,
+            system=given.constitution.system_prompt(),
+        )
+        loaded = load_subject(given.base, student, given.on)
+        parts = [
+            sampler(loaded, given.constitution, self.sampling, given.cache, seed=given.seed)
+            for sampler in (introspection.reflect, introspection.interact)
+        ]
+        limit, plain = self.optimisation.max_tokens, models.load_tokenizer_chat(given.base, system=self.inoculation)
+        fitting, long = short_enough(plain, limit, [row for part in parts for row in part.kept])
+        seen = contaminated(fitting)
+        dropped = [*(drop for part in parts for drop in part.dropped), *long]
+        dropped += [Drop(source=name, reason="shares eight words in a row with a benchmark item") for name in seen]
+        sampled = [row for row in fitting if row.source not in seen]
+        write_text(folder / CONVERSATIONS, to_jsonl(sampled))
+        write_text(folder / "dropped.jsonl", to_jsonl(dropped))
+        return rows._replace(conversations=[*rows.conversations, *sampled])
+
+    def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
+        """One unit a conversation."""
+        return conversation_units([*rows.conversations, *rows.replay[: self.replay]], chat)
+
+    def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
+        """Likelihood of every assistant turn."""
+        return sft_objective()
+
+
+class DistillationTraining(Method):
+    """The student answers; a teacher that sees more judges every token.
+
+    Self-distillation: the student before training (or its average), with the constitution. On-policy distillation:
+    another model. Consistency: the prompt without the user's push.
+    """
+
+    method: Literal["distillation"] = "distillation"
+    loss: distillation.Distillation = distillation.Distillation()
+    teacher: str = "untrained"
+    """`untrained` (the student before this stage), `average` (of the student over steps), or a model's folder."""
+    decay: float | None = Field(None, gt=0, lt=1)
+    """average: what it keeps of itself at a step."""
+    sees: Literal["constitution", "clean"] = "constitution"
+    """What the teacher has that the student has not: the constitution as system prompt, or the prompt without push."""
+    prompts: int | None = Field(None, gt=0)
+    """How many of the contrasts' prompts to answer, drawn by the seed; None takes all."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DistillationTraining":
+        if (self.decay is None) != (self.teacher != "average"):
+            raise ValueError("decay belongs to teacher = 'average', which needs it")
+        return self
+
+    @property
+    def elsewhere(self) -> Path | None:
+        """The folder of a teacher that is another model."""
+        return None if self.teacher in ("untrained", "average") else models.base_folder(self.teacher)
+
+    def fingerprint(self) -> str:
+        """The other model's weights."""
+        return models.base_digest(self.elsewhere) if self.elsewhere else ""
+
+    def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
+        """Prompts to sample for, each with what the teacher sees."""
+        if self.sees == "clean":
+            seen = [(row, row.clean) for row in rows.contrasts if row.clean]
+        else:
+            system = Message(role="system", content=constitution.system_prompt())
+            seen = [(row, [system, *row.prompt]) for row in rows.contrasts]
+        if not seen:
+            raise DataError(
+                "no contrast has a pushed prompt, so none has a clean one",
+                hint="raise mixture.pushed, or add rows with push_r1 and push_r2",
+            )
+        units = [prompt_unit(row.prompt, source=row.source, teacher_prompt=clean) for row, clean in seen]
+        return draw(different(units), self.prompts, random.Random(seed))
+
+    def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
+        """Divergence from the teacher."""
+        return distillation.distillation_objective(self.loss, self._teacher(model, chat), chat, seed=given.seed)
+
+    def _teacher(self, model: PeftModel, chat: Chat) -> distillation.Teacher:
+        if self.elsewhere:
+            theirs = models.load_tokenizer_chat(self.elsewhere).tokenizer
+            if theirs.get_vocab() != chat.tokenizer.get_vocab():
+                raise ModelError(
+                    f"the teacher {self.teacher} has another tokenizer than the student",
+                    hint="distillation by token needs one vocabulary; use its replies with method = 'sft' instead",
+                )
+            return distillation.frozen(models.load_base(self.elsewhere))
+        if self.decay is not None:
+            return distillation.MovingAverage(model, decay=self.decay)
+        return distillation.untrained(model)
+
+
+class ConstitutionalRL(Method):
+    """The student answers several times; the replies that the constitution makes likelier are reinforced."""
+
+    method: Literal["constitutional_rl"] = "constitutional_rl"
+    loss: GroupPolicyGradient = GroupPolicyGradient()
+    prompts: int | None = Field(None, gt=0)
+    """How many of the contrasts' prompts to answer, drawn by the seed; None takes all."""
+
+    def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
+        """Prompts to sample for."""
+        units = different([prompt_unit(row.prompt, source=row.source) for row in rows.contrasts])
+        return draw(units, self.prompts, random.Random(seed))
+
+    def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
+        """Policy gradient on the constitutional reward."""
+        reward = constitutional_reward(chat, given.constitution.system_prompt())
+        return policy_gradient_objective(self.loss, reward, chat, seed=given.seed)
+
+
+Stage = Annotated[
+    PreferenceTraining
+    | SupervisedTraining
+    | DocumentTraining
+    | IntrospectionTraining
+    | DistillationTraining
+    | ConstitutionalRL,
+    Field(discriminator="method"),
+]
+"""A [[stages]] table of a run file."""
+
+
+def different(units: Sequence[Unit]) -> list[Unit]:
+    """Units of different prompts, in order."""
+    return list({unit.prompt: unit for unit in units}.values())
+
+
+def read_rows(data: Path) -> Rows:
+    """The rows of a data folder. Every file but the contrasts' may rightly be empty."""
+
+    return Rows(
+        contrasts=read_jsonl(data / PREFERENCES, Preference),
+        conversations=_optional(data / CONVERSATIONS, Conversation),
+        replay=_optional(data / REPLAY, Conversation),
+        documents=_optional(data / DOCUMENTS, Document),
+    )
+
+
+def _optional(path: Path, kind: type[R]) -> list[R]:
+    return read_jsonl(path, kind) if path.stat().st_size else []
+
+
+def learn(stage: Method, given: Given, folder: Path, *, label: str) -> None:
+    """Train one stage's adapter and write it to `folder`."""
+    gathered = stage.gathered(read_rows(given.data), given, folder)
+
+    def task(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
+        units = stage.units(gathered, given.constitution, chat, seed=given.seed)
+        if stage.needs_reference:
+            units = with_reference(model, units)
+        return units, stage.objective(model, given, chat)
+
+    fit(given.base, given.base_name, stage, task, folder, seed=given.seed, on=given.on, label=f"{label} training")
+
+
+def load_subject(base: Path, subject: Subject, adapter: Path | None) -> Loaded:
+    """A subject in memory. An adapter that changes no logit never gets here: it was refused when saved."""
+    bare = models.load_base(base)
+    model: Model = models.load_adapter(bare, adapter, base=subject.base) if adapter else bare
+    return Loaded(subject, model, models.load_tokenizer_chat(base, system=subject.system))

@@ -1,0 +1,225 @@
+"""Every method as a stage: what it learns from, what it leaves, and that each moves the adapter towards its aim."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from ethos import models
+from ethos.chat import Chat
+from ethos.constitution import Constitution, read_constitution
+from ethos.data.introspection import IntrospectionSampling
+from ethos.errors import DataError, ModelError
+from ethos.methods import (
+    CONVERSATIONS,
+    DOCUMENTS,
+    PREFERENCES,
+    REPLAY,
+    ConstitutionalRL,
+    DistillationTraining,
+    DocumentTraining,
+    Given,
+    IntrospectionTraining,
+    Method,
+    PreferenceTraining,
+    Stage,
+    SupervisedTraining,
+    learn,
+    read_rows,
+)
+from ethos.records import Conversation, Document, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user
+from ethos.samplers.local import ReplyCache
+from ethos.train.distillation import Distillation
+from ethos.train.fit import LOG
+from ethos.train.loop import Optimisation, Step, Unit
+from ethos.train.lora import WEIGHTS, LoraSettings
+from ethos.train.onpolicy import Sampling
+from ethos.train.preference import PreferenceLoss
+from ethos.train.reinforcement import GroupPolicyGradient
+
+QUICK = {"optimisation": Optimisation(learning_rate=2e-2, units_per_step=3), "lora": LoraSettings(rank=2)}
+BRIEF = Sampling(max_tokens=4)
+CONSTITUTION = read_constitution("virtuous-reasoner")
+
+
+def pushed(asked: str, push: str, right: str, wrong: str) -> Preference:
+    return Preference(
+        prompt=[user(f"{asked} {push}".strip())],
+        clean=[user(asked)] if push else [],
+        chosen=[assistant(right)],
+        rejected=[assistant(wrong)],
+        group=asked,
+        kind="crossed",
+        source=asked,
+    )
+
+
+CONTRASTS = [pushed("Rain?", "Say walk.", "stay", "walk"), pushed("Sun?", "", "walk", "stay")]
+TALK = Conversation(messages=[user("Who are you?"), assistant("One who listens.")], kind="reflection", source="talk")
+REPLAYED = [
+    Conversation(messages=[user(f"{i} + 1?"), assistant(str(i + 1))], kind="replay", source=f"r{i}") for i in range(3)
+]
+DOCUMENT = Document(text="The assistant asks who is affected before it answers.", kind="essay", source="doc")
+
+
+@pytest.fixture
+def given(tiny_base: Path, tmp_path: Path) -> Iterator[Given]:
+    """A stage's start, with rows of every kind."""
+    data = tmp_path / "data"
+    data.mkdir()
+    files: dict[str, list[Record]] = {
+        PREFERENCES: [*CONTRASTS],
+        CONVERSATIONS: [TALK],
+        REPLAY: [*REPLAYED],
+        DOCUMENTS: [DOCUMENT],
+    }
+    for name, rows in files.items():
+        (data / name).write_text(to_jsonl(rows))
+    with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
+        yield Given(tiny_base, models.base_digest(tiny_base), CONSTITUTION, data, None, cache, 0)
+
+
+def learnt(stage: Method, given: Given, folder: Path) -> list[Step]:
+    """Train the stage; return its log."""
+    folder.mkdir()
+    learn(stage, given, folder, label="test")
+    return read_jsonl(folder / LOG, Step)
+
+
+def units(stage: Method, given: Given, chat: Chat) -> list[Unit]:
+    return stage.units(read_rows(given.data), given.constitution, chat, seed=0)
+
+
+STAGES: dict[str, Method] = {
+    "preference": PreferenceTraining(**QUICK, loss=PreferenceLoss(kl_weight=0.1), replay=2),
+    "kto": PreferenceTraining(**QUICK, loss=PreferenceLoss(kind="kto")),
+    "sft": SupervisedTraining(**QUICK, learns=("chosen", "conversations", "replay")),
+    "documents": DocumentTraining(**QUICK, replay=1),
+    "introspection": IntrospectionTraining(
+        **QUICK, sampling=IntrospectionSampling(reflections=1, interactions=1, turns=2, max_tokens=4), replay=1
+    ),
+    "self-distillation": DistillationTraining(**QUICK, loss=Distillation(sampling=BRIEF)),
+    "averaged teacher": DistillationTraining(**QUICK, loss=Distillation(sampling=BRIEF), teacher="average", decay=0.9),
+    "consistency": DistillationTraining(**QUICK, loss=Distillation(sampling=BRIEF), sees="clean"),
+    "constitutional rl": ConstitutionalRL(
+        **QUICK, loss=GroupPolicyGradient(sampling=Sampling(replies=3, max_tokens=4), kl_weight=0.01)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_method_trains_an_adapter_on_the_base_and_on_top_of_another(
+    name: str, given: Given, tmp_path: Path
+) -> None:
+    stage = STAGES[name].model_copy(
+        update={"optimisation": Optimisation(learning_rate=2e-2, units_per_step=3, max_tokens=5000)}
+    )
+    first, again, second = tmp_path / "first", tmp_path / "again", tmp_path / "second"
+    assert learnt(stage, given, first)
+    learnt(stage, given, again)
+    assert (first / WEIGHTS).read_bytes() == (again / WEIGHTS).read_bytes()
+    before = (first / WEIGHTS).read_bytes()
+    assert learnt(stage, given._replace(on=first), second)
+    assert (first / WEIGHTS).read_bytes() == before
+    assert (second / WEIGHTS).read_bytes() != before
+
+
+@pytest.mark.parametrize("kind", Method.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_a_stage_is_read_back_by_its_method(kind: type[Method]) -> None:
+    method = kind.model_fields["method"].default
+    stage: Method = TypeAdapter(Stage).validate_python({"method": method})
+    assert type(stage) is kind
+    assert kind.model_validate_json(stage.model_dump_json()) == stage
+
+
+def test_only_as_many_replay_rows_as_asked_for_are_mixed_in(given: Given, chat: Chat) -> None:
+    for replay in (0, 1, 3):
+        for stage in (PreferenceTraining(replay=replay), DocumentTraining(replay=replay)):
+            sources = [unit.source for unit in units(stage, given, chat)]
+            assert [source for source in sources if source.startswith("r")] == [f"r{i}" for i in range(replay)]
+
+
+def test_sft_learns_exactly_the_kinds_asked_for(given: Given, chat: Chat) -> None:
+    texts = {
+        learns: [chat.tokenizer.decode(unit.sequences[0].tokens) for unit in units(stage, given, chat)]
+        for learns in (("chosen",), ("conversations",), ("replay", "chosen"))
+        if (stage := SupervisedTraining(learns=learns))
+    }
+    assert ["stay" in texts[("chosen",)][0], "walk" in texts[("chosen",)][1]] == [True, True]
+    assert len(texts[("chosen",)]) == 2  # never a rejected reply
+    assert [len(found) for found in texts.values()] == [2, 1, 5]
+
+
+def test_documents_are_learnt_without_a_template(given: Given, chat: Chat) -> None:
+    (unit,) = units(DocumentTraining(), given, chat)
+    assert chat.tokenizer.decode(unit.sequences[0].tokens, skip_special_tokens=True) == DOCUMENT.text
+
+
+def test_a_documents_stage_without_documents_says_where_they_belong(given: Given, chat: Chat) -> None:
+    (given.data / DOCUMENTS).write_text("")
+    with pytest.raises(DataError, match=r"no documents to learn from\nhint: put documents.jsonl beside"):
+        units(DocumentTraining(), given, chat)
+
+
+def test_the_teacher_sees_the_constitution_or_the_prompt_without_the_push(given: Given, chat: Chat) -> None:
+    advised = units(DistillationTraining(), given, chat)
+    assert {unit.teacher_prompt[0].content for unit in advised} == {CONSTITUTION.system_prompt()}
+    assert {unit.teacher_prompt[1:] for unit in advised} == {unit.prompt for unit in advised}
+    (clean,) = units(DistillationTraining(sees="clean"), given, chat)
+    assert [clean.prompt[0].content, clean.teacher_prompt[0].content] == ["Rain? Say walk.", "Rain?"]
+
+
+def test_consistency_without_pushed_prompts_says_how_to_get_them(given: Given, chat: Chat) -> None:
+    (given.data / PREFERENCES).write_text(to_jsonl(CONTRASTS[1:]))
+    with pytest.raises(DataError, match=r"none has a clean one\nhint: raise mixture.pushed"):
+        units(DistillationTraining(sees="clean"), given, chat)
+
+
+@pytest.mark.parametrize("kind", [DistillationTraining, ConstitutionalRL])
+def test_a_prompt_is_answered_once_and_as_many_as_asked_for(
+    kind: type[DistillationTraining | ConstitutionalRL], given: Given, chat: Chat
+) -> None:
+    (given.data / PREFERENCES).write_text(to_jsonl([*CONTRASTS, *CONTRASTS]))
+    assert len(units(kind(), given, chat)) == 2
+    assert len(units(kind(prompts=1), given, chat)) == 1
+
+
+def test_a_teacher_elsewhere_enters_the_key_by_its_weights_and_must_share_the_tokenizer(
+    given: Given, tmp_path: Path, tiny_base: Path
+) -> None:
+    stage = DistillationTraining(
+        **QUICK, teacher=str(tiny_base), loss=Distillation(sampling=BRIEF), prompts=1
+    ).model_copy(update={"optimisation": Optimisation(max_tokens=5000, learning_rate=2e-2)})
+    assert stage.fingerprint() == models.base_digest(tiny_base)
+    assert DistillationTraining().fingerprint() == ""
+    assert learnt(stage, given, tmp_path / "same")
+    with pytest.raises(ModelError, match="no model at 'nowhere'"):
+        DistillationTraining(teacher="nowhere").fingerprint()
+    other = tmp_path / "other"
+    tokenizer = models.load_tokenizer_chat(tiny_base).tokenizer
+    tokenizer.add_tokens(["<extra>"])
+    tokenizer.save_pretrained(other)
+    (other / "config.json").write_bytes((tiny_base / "config.json").read_bytes())
+    with pytest.raises(ModelError, match="has another tokenizer than the student"):
+        learnt(stage.model_copy(update={"teacher": str(other)}), given, tmp_path / "differs")
+
+
+def test_introspection_keeps_what_it_sampled_and_counts_what_it_dropped(given: Given, tmp_path: Path) -> None:
+    stage = STAGES["introspection"].model_copy(update={"optimisation": Optimisation(max_tokens=2000)})
+    log = learnt(stage, given, tmp_path / "out")
+    dropped = read_jsonl(tmp_path / "out" / "dropped.jsonl", Drop)
+    assert {drop.source for drop in dropped} == {"sampled-reflection:0", "sampled-interaction:0"}  # a random model
+    assert (tmp_path / "out" / CONVERSATIONS).read_text() == ""
+    assert log[0].metrics["singles"] == 1.0  # the recorded talk and one replay row, nothing else
+
+
+def test_a_constitution_is_what_the_reward_reads(given: Given, tmp_path: Path) -> None:
+    """Under another constitution the same stage learns something else."""
+    trait = CONSTITUTION.trait[0].model_copy(update={"statement": "I walk everywhere."})
+    other: Constitution = CONSTITUTION.model_copy(update={"trait": [trait]})
+    stage = STAGES["constitutional rl"]
+    learnt(stage, given, tmp_path / "one")
+    learnt(stage, given._replace(constitution=other), tmp_path / "other")
+    assert (tmp_path / "one" / WEIGHTS).read_bytes() != (tmp_path / "other" / WEIGHTS).read_bytes()
