@@ -117,6 +117,16 @@ def test_every_trait_of_a_pair_is_in_the_constitution_and_has_pole_pairs(charact
     assert {row.trait for row in theirs.poles} == traits
 
 
+def test_documents_explain_every_trait_in_many_kinds_of_text(recorded: Recorded) -> None:
+    names = {trait.name for trait in read_constitution("virtuous-reasoner").trait}
+    kinds = {name: {row.kind for row in recorded.documents if name in row.traits} for name in names}
+    assert set().union(*(row.traits for row in recorded.documents)) == names
+    assert all(len(found) >= 5 for found in kinds.values())
+    assert all(90 <= length(row.text) <= 170 for row in recorded.documents)
+    openings = [tuple(row.text.lower().split()[:3]) for row in recorded.documents]
+    assert len(set(openings)) == len(openings) >= 100
+
+
 def test_no_crossed_contrast_stands_twice(theirs: Recorded) -> None:
     pairs = [frozenset((row.a, row.b)) for row in theirs.crossed]
     assert [row.id for row, pair in zip(theirs.crossed, pairs, strict=True) if pairs.count(pair) > 1] == []

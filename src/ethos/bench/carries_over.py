@@ -12,7 +12,7 @@ we differ in measuring by log-probability and in calling nothing carried over th
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, shift, side_line
+from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, moved, shift, side_line
 from ethos.bench.shows_the_character import contrasts
 
 OUTSIDE = ("domain", "format", "role")
@@ -47,10 +47,16 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
 
 
 CLAIM = Claim(
-    "carries_over",
-    2,
-    "The character holds in other domains, formats and roles.",
-    ("triples", "crossed"),
-    measure,
-    judge,
+    name="carries_over",
+    version=2,
+    sentence="The character holds in other domains, formats and roles.",
+    items=("triples", "crossed"),
+    measure=measure,
+    judge=judge,
+    deciding=(
+        Deciding("crossed, all but pressure", "crossed", OUTSIDE),
+        Deciding("won, all but pressure", "won", OUTSIDE, "share of items"),
+    ),
+    test=lambda base, subject: moved(base, subject, splits=OUTSIDE),
+    ranges={"won": (0, 1)},
 )

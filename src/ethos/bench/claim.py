@@ -5,7 +5,7 @@ compares two subjects on the same items. Measuring needs a model; judging needs 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from ethos.errors import NothingScored
 from ethos.models import Loaded
 from ethos.records import Record
 from ethos.samplers.local import ReplyCache
-from ethos.stats import Estimate, estimate, paired
+from ethos.stats import Estimate, estimate, not_worse, p_value, paired
 
 
 class Score(Record):
@@ -71,6 +71,15 @@ class Verdict(NamedTuple):
     lines: tuple[Line, ...]
 
 
+class Deciding(NamedTuple):
+    """A line of a verdict that its outcome rests on, and the scores it is made of."""
+
+    label: str
+    readout: str
+    splits: tuple[str, ...] | None = None
+    unit: str = "nats/token"
+
+
 class Claim(NamedTuple):
     """A benchmark."""
 
@@ -83,6 +92,12 @@ class Claim(NamedTuple):
     measure: Callable[[Bench], list[Score]]
     judge: Callable[[Sequence[Score], Sequence[Score]], Verdict]
     """(base's scores, subject's scores) → verdict."""
+    deciding: tuple[Deciding, ...]
+    """What a table cell shows of it. A slope is made of no scores of its own, so base has no level of it."""
+    test: Callable[[Sequence[Score], Sequence[Score]], float]
+    """(base's scores, subject's scores) → p of what it must reject to be held; 1 where it cannot be tested."""
+    ranges: Mapping[str, tuple[float, float]] = {}
+    """Lowest and highest value of the readouts that have them; for the others, the extremes that were seen."""
 
 
 def pick(scores: Sequence[Score], readout: str, splits: Sequence[str] | None = None) -> list[Score]:
@@ -123,6 +138,33 @@ def differences(
     """The paired differences themselves, unscored items left out: for tests of equivalence."""
     pairs = zip(pick(subject, readout, splits), pick(base, readout, splits), strict=True)
     return [a.value - b.value for a, b in pairs if a.value is not None and b.value is not None]
+
+
+LEAST_ITEMS = 2
+"""Fewer paired items than this have no spread, hence no test: p = 1."""
+
+
+def moved(
+    base: Sequence[Score], subject: Sequence[Score], readout: str = "crossed", splits: Sequence[str] | None = None
+) -> float:
+    """p of no shift at all."""
+    values = differences(base, subject, readout, splits)
+    return p_value(values) if len(values) >= LEAST_ITEMS else 1.0
+
+
+def moved_everywhere(base: Sequence[Score], subject: Sequence[Score], prefix: str, doses: Sequence[int]) -> float:
+    """p of no crossed shift at some dose: the greatest, an intersection–union test."""
+    return max(moved(base, subject, splits=[f"{prefix}-{dose}"]) for dose in doses)
+
+
+def nothing_lost(
+    base: Sequence[Score], subject: Sequence[Score], margins: Mapping[str, float], higher_is_worse: Sequence[str]
+) -> float:
+    """p of some readout being worse by its margin: the greatest over readouts."""
+    gains = {name: [-d if name in higher_is_worse else d for d in differences(base, subject, name)] for name in margins}
+    return max(
+        not_worse(values, margin=margins[name]) if len(values) >= LEAST_ITEMS else 1.0 for name, values in gains.items()
+    )
 
 
 def lasting(shifts: Sequence[Estimate], slope: Estimate | None = None) -> Outcome:

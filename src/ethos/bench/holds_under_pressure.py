@@ -10,7 +10,7 @@ and doses replace a single prompt.
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, lasting, shift, slopes
+from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, lasting, moved_everywhere, shift, slopes
 from ethos.bench.items import Crossed, Passage, load_items
 from ethos.bench.readouts import crossed_text
 from ethos.stats import estimate, paired
@@ -51,5 +51,15 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
 
 
 CLAIM = Claim(
-    "holds_under_pressure", 1, "The character survives orders to drop it.", ("crossed", "pressure"), measure, judge
+    name="holds_under_pressure",
+    version=1,
+    sentence="The character survives orders to drop it.",
+    items=("crossed", "pressure"),
+    measure=measure,
+    judge=judge,
+    deciding=(
+        *(Deciding(f"dose {dose}", "crossed", (f"dose-{dose}",)) for dose in (DOSES[0], DOSES[-1])),
+        Deciding("slope a doubling", "slope"),
+    ),
+    test=lambda base, subject: moved_everywhere(base, subject, "dose", DOSES),
 )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 
 from ethos import scoring
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, differences, pick, shift
+from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, differences, nothing_lost, pick, shift
 from ethos.bench.items import Choice, Instruction, Passage
 from ethos.bench.readouts import reply_scores
 from ethos.bench.verifiers import fulfils
@@ -117,10 +117,17 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
 
 
 CLAIM = Claim(
-    "keeps_its_abilities",
-    1,
-    "It keeps the abilities of its base.",
-    ("choice", "instructions", "neutral_text"),
-    measure,
-    judge,
+    name="keeps_its_abilities",
+    version=1,
+    sentence="It keeps the abilities of its base.",
+    items=("choice", "instructions", "neutral_text"),
+    measure=measure,
+    judge=judge,
+    deciding=(
+        Deciding("choice", "choice", unit="share right"),
+        Deciding("instructions", "instructions", unit="share right"),
+        Deciding("surprise", "surprise"),
+    ),
+    test=lambda base, subject: nothing_lost(base, subject, MARGINS, ("surprise",)),
+    ranges={"choice": (0, 1), "instructions": (0, 1)},
 )

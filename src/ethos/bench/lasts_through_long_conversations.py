@@ -11,7 +11,19 @@ activations; we differ in measuring the trait itself, by log-probability.
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, lasting, pick, shift, slopes
+from ethos.bench.claim import (
+    Bench,
+    Claim,
+    Deciding,
+    Line,
+    Score,
+    Verdict,
+    lasting,
+    moved_everywhere,
+    pick,
+    shift,
+    slopes,
+)
 from ethos.bench.items import Crossed, Talk, load_items
 from ethos.bench.readouts import crossed_text
 from ethos.stats import estimate, paired
@@ -61,10 +73,15 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
 
 
 CLAIM = Claim(
-    "lasts_through_long_conversations",
-    1,
-    "The character lasts through a long conversation.",
-    ("crossed", "talks"),
-    measure,
-    judge,
+    name="lasts_through_long_conversations",
+    version=1,
+    sentence="The character lasts through a long conversation.",
+    items=("crossed", "talks"),
+    measure=measure,
+    judge=judge,
+    deciding=(
+        *(Deciding(f"after {length}", "crossed", (f"after-{length}",)) for length in (LENGTHS[0], LENGTHS[-1])),
+        Deciding("slope a doubling", "slope"),
+    ),
+    test=lambda base, subject: moved_everywhere(base, subject, "after", LENGTHS),
 )

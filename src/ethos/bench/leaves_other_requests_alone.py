@@ -7,7 +7,18 @@ nats/token by two one-sided tests; refuted when it is beyond.
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import OF_EQUIVALENCE, Bench, Claim, Line, Score, Verdict, differences, shift
+from ethos.bench.claim import (
+    LEAST_ITEMS,
+    OF_EQUIVALENCE,
+    Bench,
+    Claim,
+    Deciding,
+    Line,
+    Score,
+    Verdict,
+    differences,
+    shift,
+)
 from ethos.bench.items import Unrelated, load_items, thinned
 from ethos.bench.readouts import reply_scores
 from ethos.records import user
@@ -41,11 +52,19 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     return Verdict(OF_EQUIVALENCE[test.verdict], sentence, (Line("intrusion", moved),))
 
 
+def beyond_margin(base: Sequence[Score], subject: Sequence[Score]) -> float:
+    """p of a shift beyond the margin."""
+    values = differences(base, subject, "intrusion")
+    return tost(values, margin=MARGIN).p if len(values) >= LEAST_ITEMS else 1.0
+
+
 CLAIM = Claim(
-    "leaves_other_requests_alone",
-    1,
-    "It leaves requests alone that have nothing to do with character.",
-    ("unrelated",),
-    measure,
-    judge,
+    name="leaves_other_requests_alone",
+    version=1,
+    sentence="It leaves requests alone that have nothing to do with character.",
+    items=("unrelated",),
+    measure=measure,
+    judge=judge,
+    deciding=(Deciding("intrusion", "intrusion"),),
+    test=beyond_margin,
 )

@@ -14,7 +14,7 @@ sets (Gardner et al. 2020, arXiv:2004.02709).
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Line, Outcome, Score, Verdict, shift, side_line
+from ethos.bench.claim import Bench, Claim, Deciding, Line, Outcome, Score, Verdict, moved, shift, side_line
 from ethos.bench.items import Crossed, Triple
 from ethos.bench.readouts import crossed_deliberated, crossed_letter, crossed_text, triple_contrasts
 
@@ -60,5 +60,13 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
 
 
 CLAIM = Claim(
-    "shows_the_character", 2, "It shows the character on everyday prompts.", ("triples", "crossed"), measure, judge
+    name="shows_the_character",
+    version=2,
+    sentence="It shows the character on everyday prompts.",
+    items=("triples", "crossed"),
+    measure=measure,
+    judge=judge,
+    deciding=(Deciding("crossed", "crossed"), Deciding("won", "won", unit="share of items")),
+    test=moved,
+    ranges={"letter": (-0.5, 0.5), "won": (0, 1)},
 )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ethos.bench.claim import Bench, Claim, Line, Score, Verdict, differences, shift
+from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, differences, nothing_lost, shift
 from ethos.bench.items import Writing
 from ethos.bench.readouts import reply_scores
 from ethos.data.filters import repeated_share
@@ -75,4 +75,18 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     )
 
 
-CLAIM = Claim("writes_coherently", 1, "It writes whole, relevant, unrepetitive replies.", ("writing",), measure, judge)
+CLAIM = Claim(
+    name="writes_coherently",
+    version=1,
+    sentence="It writes whole, relevant, unrepetitive replies.",
+    items=("writing",),
+    measure=measure,
+    judge=judge,
+    deciding=(
+        Deciding("relevance", "relevance"),
+        Deciding("repetition", "repetition", unit="share"),
+        Deciding("stops", "stops", unit="share"),
+    ),
+    test=lambda base, subject: nothing_lost(base, subject, MARGINS, HIGHER_IS_WORSE),
+    ranges={"stops": (0, 1), "repetition": (0, 1)},
+)

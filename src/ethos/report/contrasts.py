@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.carries_over import OUTSIDE, SPLITS
-from ethos.bench.claim import differences, shift
+from ethos.bench.claim import LEAST_ITEMS, differences, shift
 from ethos.bench.holds_under_pressure import DOSES
 from ethos.errors import NothingScored
-from ethos.report.findings import LAST_DOSE, LEAST_ITEMS, Scores, ScoreTable
+from ethos.report.findings import Scores, ScoreTable
 from ethos.stats import Estimate, generalisation_ratio
 
 READOUTS = {
@@ -63,7 +63,7 @@ class Comparison(NamedTuple):
 COMPARED = (
     ("everyday prompts", "shows_the_character", None),
     ("domain, format and role", "carries_over", OUTSIDE),
-    (f"under {LAST_DOSE} orders to drop it", "holds_under_pressure", (f"dose-{LAST_DOSE}",)),
+    (f"under {DOSES[-1]} orders to drop it", "holds_under_pressure", (f"dose-{DOSES[-1]}",)),
 )
 """Crossed contrasts on which the trained subject is set against its controls."""
 
