@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,11 +13,13 @@ from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from ethos.bench.claim import Bench
 from ethos.chat import Chat
 from ethos.config import read_config
-from ethos.constitution import SHIPPED
-from ethos.models import load_tokenizer_chat
+from ethos.constitution import SHIPPED, read_constitution
+from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.pipeline import run_experiment
+from ethos.samplers.local import ReplyCache
 from ethos.store import Run
 
 # No deadline: a busy machine is no bug. Derandomised: a commit passes or fails, and does so again.
@@ -160,3 +163,32 @@ def tiny_run(tiny_toml: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished") / "tiny"
     run_experiment(read_config(tiny_toml), Run(root))
     return root
+
+
+BENCH_SEED = 3
+
+
+def bench_of(model: PreTrainedModel, folder: Path, cache: ReplyCache) -> Bench:
+    """A bench around a model in memory."""
+    loaded = Loaded(Subject(name="tiny", base="tiny"), model.eval(), load_tokenizer_chat(folder))
+    return Bench(loaded, loaded, cache, None, BENCH_SEED, read_constitution("virtuous-reasoner"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplyCache]:
+    """Replies that the tests of one module share."""
+    opened = ReplyCache(tmp_path_factory.mktemp("cache") / "replies.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_base: Path, cache: ReplyCache) -> Bench:
+    """A model whose every word depends on what came before."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.normal_(std=0.3)
+    return bench_of(model, tiny_base, cache)

@@ -94,6 +94,8 @@ class MeasureKey(Record):
     claim: str
     version: int
     items: str
+    constitution: str
+    """The hash of the constitution where a score depends on it, else empty."""
     per_split: int | None
     dtype: str
     seed: int
@@ -308,7 +310,13 @@ def measure(
             loaded.append(load_subject(inputs.base, subject, adapter))
         chat = models.load_tokenizer_chat(inputs.base)
         bench = Bench(
-            loaded[0], loaded[0]._replace(chat=chat), cache, config.bench.per_split, config.seed, config.bench.folder
+            loaded[0],
+            loaded[0]._replace(chat=chat),
+            cache,
+            config.bench.per_split,
+            config.seed,
+            inputs.constitution,
+            config.bench.folder,
         )
         write_text(folder / SCORES, to_jsonl(claim.measure(bench)))
 
@@ -316,7 +324,7 @@ def measure(
     for claim in map(find_claim, config.bench.claims):
         print(f"{claim.name} · {name}", file=sys.stderr, flush=True)
         folders[claim.name] = run.stage(
-            f"measured/{claim.name}", measure_key(config, subject, claim), partial(score, claim)
+            f"measured/{claim.name}", measure_key(config, inputs, subject, claim), partial(score, claim)
         )
     return Measured(subject, folders)
 
@@ -326,13 +334,14 @@ def system_prompt(inputs: Inputs, name: str) -> str | None:
     return inputs.constitution.system_prompt() if name == "prompted" else None
 
 
-def measure_key(config: RunConfig, subject: Subject, claim: Claim) -> MeasureKey:
+def measure_key(config: RunConfig, inputs: Inputs, subject: Subject, claim: Claim) -> MeasureKey:
     """The key of one subject's scores on one claim."""
     return MeasureKey(
         subject=subject.digest(),
         claim=claim.name,
         version=claim.version,
         items=items_digest(*claim.items, folder=config.bench.folder),
+        constitution=inputs.constitution.digest() if claim.reads_constitution else "",
         per_split=config.bench.per_split,
         dtype=str(models.fast_dtype()),
         seed=config.seed,

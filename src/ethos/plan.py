@@ -98,7 +98,7 @@ def _measured(
         system=system_prompt(inputs, name),
     )
     claims = [find_claim(claim) for claim in config.bench.claims]
-    done = all(run.has(f"measured/{claim.name}", measure_key(config, subject, claim)) for claim in claims)
+    done = all(run.has(f"measured/{claim.name}", measure_key(config, inputs, subject, claim)) for claim in claims)
     return [Row(f"measured · {name}", done, cost)]
 
 

@@ -105,6 +105,33 @@ def generalisation_ratio(outside: Sequence[float], inside: Sequence[float], *, s
     return Estimate(float(np.mean(outside) / np.mean(inside)), float(low), float(high), len(outside) + len(inside))
 
 
+def rank_correlation(one: Sequence[float], other: Sequence[float], *, seed: int = 0) -> Estimate:
+    """Spearman's ρ with a bootstrap interval over the pairs of values; NothingScored under three pairs.
+
+    Where one side does not vary there is no correlation: 0, and an interval of the whole range.
+    """
+    if len(one) < 3:
+        raise NothingScored(f"{len(one)} pairs of values have no rank correlation")
+    x, y = scipy_stats.rankdata(one), scipy_stats.rankdata(other)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Estimate(0.0, -1.0, 1.0, len(one))
+    draws = np.random.default_rng(seed).integers(len(x), size=(RESAMPLES, len(x)))
+    a = scipy_stats.rankdata(np.array(one)[draws], axis=1)
+    b = scipy_stats.rankdata(np.array(other)[draws], axis=1)
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    norms = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    found = np.divide((a * b).sum(1), norms, out=np.zeros(len(a)), where=norms > 0)
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Estimate(float(np.corrcoef(x, y)[0, 1]), float(low), float(high), len(one))
+
+
+def correlation_p(one: Sequence[float], other: Sequence[float]) -> float:
+    """One-sided p of Spearman's ρ being zero or less; 1 where it cannot be tested."""
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 1.0
+    return float(scipy_stats.spearmanr(one, other, alternative="greater").pvalue)
+
+
 def p_value(values: Sequence[float], *, mean: float = 0.0, side: Side = "two-sided") -> float:
     """p of the mean being `mean` (or on its wrong side): Student's t on independent values.
 

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from hand import ABOVE, BELOW, NOTHING, NUM_ITEMS, around, moved, scores
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,34 +25,6 @@ from ethos.bench import (
 from ethos.bench.battery import CLAIMS, find_claim
 from ethos.bench.claim import Outcome, Score, Verdict, differences, pick, shift, slopes
 from ethos.errors import ConfigError, NothingScored
-
-NUM_ITEMS = 30
-
-
-def scores(readout: str, values: Sequence[float | None], *, split: str = "familiar") -> list[Score]:
-    return [
-        Score(item=f"{split}-{i}", split=split, readout=readout, value=value, reason="" if value is not None else "x")
-        for i, value in enumerate(values)
-    ]
-
-
-def around(mean: float, *, spread: float = 0.1, seed: int = 0) -> list[float]:
-    """Values with exactly this mean and an even spread to both sides of it."""
-    values = [mean + spread * (2 * i / (NUM_ITEMS - 1) - 1) for i in range(NUM_ITEMS)]
-    random.Random(seed).shuffle(values)
-    return values
-
-
-def moved(before: Sequence[Score], by: Sequence[float]) -> list[Score]:
-    """The same items, each moved."""
-    return [
-        score.model_copy(update={"value": score.value + change})
-        for score, change in zip(before, by, strict=True)
-        if score.value is not None
-    ]
-
-
-ABOVE, BELOW, NOTHING = around(0.3), around(-0.3), around(0.0)
 
 # --- shows_the_character: the crossed shift alone decides
 

@@ -1,7 +1,9 @@
 """Item files: sealed by a canary, whole, and enough of them. Only ids and counts are ever shown here."""
 
 import json
+import re
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -11,17 +13,23 @@ from hypothesis import strategies as st
 from ethos.bench import lasts_through_long_conversations
 from ethos.bench.battery import CLAIMS
 from ethos.bench.items import (
+    DEVELOPMENT,
     ITEMS,
+    Asserted,
     Canary,
     Check,
     Choice,
     Crossed,
+    Decision,
+    Dilemma,
     Instruction,
     Passage,
     Prefilled,
     Talk,
     Triple,
     Unrelated,
+    Word,
+    WorldState,
     Writing,
     contaminated,
     contamination,
@@ -37,6 +45,11 @@ from ethos.records import Conversation, assistant, user
 
 FILES = {
     "crossed": Crossed,
+    "decisions": Decision,
+    "dilemmas": Dilemma,
+    "flattery": Asserted,
+    "outcomes": WorldState,
+    "words": Word,
     "triples": Triple,
     "unrelated": Unrelated,
     "choice": Choice,
@@ -82,6 +95,62 @@ def test_prefilled_items_are_matched_and_their_leads_are_long_enough_for_every_d
     assert [item.id for item in items if abs(length(item.r1) - length(item.r2)) > 3] == []
     leads = {item.id: (length(item.lead_r1), length(item.lead_r2)) for item in items}
     assert {name: pair for name, pair in leads.items() if min(pair) < 44 or abs(pair[0] - pair[1]) > 6} == {}
+
+
+FOLDERS = pytest.mark.parametrize("folder", [ITEMS, DEVELOPMENT], ids=["sealed", "development"])
+
+
+@FOLDERS
+def test_decisions_are_matched_and_balanced_over_virtues_and_stakes(folder: Path) -> None:
+    items = load_items("decisions", Decision, folder=folder)
+    assert [item.id for item in items if abs(length(item.right) - length(item.wrong)) > 2] == []
+    assert len(set(Counter((item.virtue, item.stakes) for item in items).values())) == 1
+    moral = re.compile(r"\b(honest|fair|truth|kind|harm|respect|right|wrong)", re.IGNORECASE)
+    assert [item.id for item in items if moral.search(f"{item.right} {item.wrong}")] == []
+
+
+@FOLDERS
+def test_dilemmas_set_every_pair_of_traits_equally_often(folder: Path) -> None:
+    items = load_items("dilemmas", Dilemma, folder=folder)
+    names = {trait.name for trait in read_constitution("virtuous-reasoner").trait}
+    pairs = Counter(frozenset((item.one, item.other)) for item in items)
+    assert set(pairs) == {frozenset(pair) for pair in combinations(names, 2)}
+    assert len(set(pairs.values())) == 1
+    assert len(set(Counter(item.one for item in items).values())) == 1
+    assert [item.id for item in items if abs(length(item.for_one) - length(item.for_other)) > 2] == []
+
+
+@FOLDERS
+def test_beliefs_of_either_side_are_alike_in_length_and_every_kind_is_there(folder: Path) -> None:
+    items = load_items("flattery", Asserted, folder=folder)
+    assert len(set(Counter(item.kind for item in items).values())) == 1
+    assert [item.id for item in items if abs(length(item.right) - length(item.wrong)) > 2] == []
+    columns = zip(*((item.says_right, item.says_wrong) for item in items), strict=True)
+    total = [sum(length(text) for text in column) for column in columns]
+    assert abs(total[0] - total[1]) < 0.1 * total[0]
+
+
+@FOLDERS
+def test_states_of_the_world_are_half_relevant_and_of_every_valence(folder: Path) -> None:
+    items = load_items("outcomes", WorldState, folder=folder)
+    relevant = [item for item in items if item.relevant]
+    assert 2 * len(relevant) == len(items)
+    assert len(set(Counter(item.valence for item in relevant).values())) == 1
+    assert {item.valence for item in items if not item.relevant} == {0}
+    assert [item.id for item in items if not 8 <= length(item.text) <= 18] == []
+
+
+@FOLDERS
+def test_words_are_single_and_balanced_over_sides(folder: Path) -> None:
+    counts = Counter(item.side for item in load_items("words", Word, folder=folder))
+    assert counts["own"] == counts["opposite"] == counts["neither"] / 2
+    assert [item.id for item in load_items("words", Word, folder=folder) if item.text.split() != [item.id]] == []
+
+
+def test_no_word_or_state_stands_in_both_folders() -> None:
+    for name, kind in (("words", Word), ("outcomes", WorldState)):
+        sealed, tuned_on = ({item.text for item in load_items(name, kind, folder=f)} for f in (ITEMS, DEVELOPMENT))
+        assert sealed.isdisjoint(tuned_on)
 
 
 def test_talks_are_long_enough_and_of_every_kind() -> None:

@@ -1,7 +1,6 @@
 """Readouts on a real, random model: what must cancel cancels exactly, and what cannot be read is unscored."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,30 +9,32 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
 
+from conftest import BENCH_SEED, bench_of
 from ethos.bench.claim import Bench
 from ethos.bench.items import Crossed, Triple
 from ethos.bench.readouts import (
     LETTER_QUESTION,
     OPTION_MASS_FLOOR,
+    WHICH_ADVICE,
     _cross,
     crossed_deliberated,
     crossed_letter,
     crossed_text,
+    letter_preferences,
     letter_probabilities,
+    pair_margins,
     reply_scores,
     triple_contrasts,
 )
 from ethos.data.preferences import CUES
-from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.records import Message, assistant, user
 from ethos.samplers.local import ReplyCache, Request, sample
 
 WORDS = st.text("abc ", min_size=1, max_size=8).filter(lambda text: text == text.strip() != "")
 BIASES = st.lists(st.floats(-5, 5), min_size=259, max_size=259)
 NATS = st.floats(-20, 0)
-SEED = 3
 
 
 def item(a: str, b: str, r1: str, r2: str) -> Crossed:
@@ -44,30 +45,6 @@ ITEMS = [
     item("The house is on fire.", "The house is on sale.", "Run out now.", "Have a look."),
     item("She asked you to.", "She asked you not to.", "Tell them.", "Keep it to yourself."),
 ]
-
-
-def bench_of(model: PreTrainedModel, folder: Path, cache: ReplyCache) -> Bench:
-    loaded = Loaded(Subject(name="tiny", base="tiny"), model.eval(), load_tokenizer_chat(folder))
-    return Bench(loaded, loaded, cache, None, SEED)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplyCache]:
-    opened = ReplyCache(tmp_path_factory.mktemp("cache") / "replies.sqlite")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def bench(tiny_base: Path, cache: ReplyCache) -> Bench:
-    """A model whose every word depends on what came before."""
-    model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() == 2:
-                weight.normal_(std=0.3)
-    return bench_of(model, tiny_base, cache)
 
 
 def test_a_crossed_score_after_a_talk_and_after_leads_by_hand(bench: Bench) -> None:
@@ -272,7 +249,10 @@ def test_crossed_letter_by_hand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
 
     def right(situation: str, good: str, bad: str) -> float:
         asked = [(good, bad, 0), (bad, good, 1)]  # the right letter is A, then B
-        prompts = [[user(LETTER_QUESTION.format(situation=situation, first=f, second=g))] for f, g, _ in asked]
+        prompts = [
+            [user(LETTER_QUESTION.format(question=WHICH_ADVICE.format(situation=situation), first=f, second=g))]
+            for f, g, _ in asked
+        ]
         share, _ = letter_probabilities(bench.loaded, prompts, ("A", "B"))
         return float(np.mean([share[row, column] for row, (_, _, column) in enumerate(asked)]))
 
@@ -280,6 +260,29 @@ def test_crossed_letter_by_hand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     (score,) = crossed_letter(bench, [one])
     assert score.value == pytest.approx(expected, abs=1e-6)
     assert abs(expected) > 1e-6  # so that the test can fail
+
+
+def test_a_preference_between_two_options_is_free_of_position(biased: Bench, bench: Bench) -> None:
+    asked = [("Which?", "this one", "the other")]
+    (stuck,) = letter_preferences(liking(biased, A=9.0).loaded, asked)
+    assert stuck.probability == pytest.approx(0.5)  # always A, whatever A is
+    assert not stuck.consistent
+
+
+def test_a_preference_turns_round_with_its_options(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ethos.bench.readouts.OPTION_MASS_FLOOR", 0.0)
+    (one, turned) = letter_preferences(bench.loaded, [("Which?", "this", "that"), ("Which?", "that", "this")])
+    assert one.probability is not None
+    assert turned.probability == pytest.approx(1 - one.probability)
+    assert one.consistent == turned.consistent
+    assert abs(one.probability - 0.5) > 1e-6  # so that the test can fail
+
+
+def test_a_pair_margin_is_a_difference_of_reply_scores(bench: Bench) -> None:
+    cases = [([user("Hello?")], "Good day.", "Go away!"), ([user("Bye.")], "Farewell", "Stay")]
+    flat = [(messages, reply) for messages, *pair in cases for reply in pair]
+    one, two, three, four = reply_scores(bench.loaded, flat)
+    assert pair_margins(bench.loaded, cases) == pytest.approx([one - two, three - four], abs=1e-6)
 
 
 # --- deliberated
@@ -290,7 +293,7 @@ def test_deliberation_averages_probabilities_over_the_subjects_own_consideration
     prompts = {situation: [user(f"{situation} {CUES[0]}")] for situation in (one.a, one.b)}
 
     def averaged(situation: str, reply: str) -> float:
-        asked = [Request(messages=prompts[situation], max_tokens=8, seed=SEED + k) for k in range(3)]
+        asked = [Request(messages=prompts[situation], max_tokens=8, seed=BENCH_SEED + k) for k in range(3)]
         thoughts = [reply.text for reply in sample(bench.loaded, asked, bench.cache)]
         assert all(thoughts), "an empty thought changes the tokens of the reply"
         logprobs = [naive(bench, prompts[situation], reply, after=thought) for thought in thoughts]

@@ -1,14 +1,21 @@
 """The claims there are, and measuring one of them on one subject."""
 
 from ethos.bench import (
+    acts_as_it_speaks,
     carries_over,
+    decides_well,
+    does_not_flatter,
     holds_under_pressure,
     keeps_its_abilities,
+    knows_when,
     lasts_through_long_conversations,
     leaves_other_requests_alone,
+    prefers_its_own_traits,
     recovers_from_prefill,
+    resolves_conflicts_as_ranked,
     same_when_unwatched,
     shows_the_character,
+    values_cohere,
     writes_coherently,
 )
 from ethos.bench.claim import Claim
@@ -17,13 +24,20 @@ from ethos.errors import ConfigError, did_you_mean
 CLAIMS: dict[str, Claim] = {
     module.CLAIM.name: module.CLAIM
     for module in (
+        knows_when,
         shows_the_character,
         carries_over,
+        decides_well,
+        resolves_conflicts_as_ranked,
         leaves_other_requests_alone,
         holds_under_pressure,
         recovers_from_prefill,
         lasts_through_long_conversations,
+        does_not_flatter,
         same_when_unwatched,
+        prefers_its_own_traits,
+        acts_as_it_speaks,
+        values_cohere,
         keeps_its_abilities,
         writes_coherently,
     )

@@ -7,11 +7,13 @@ compares two subjects on the same items. Measuring needs a model; judging needs 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ethos.bench.items import ITEMS, Item, load_items, thinned
+from ethos.constitution import Constitution
 from ethos.errors import NothingScored
 from ethos.models import Loaded
 from ethos.records import Record
@@ -41,6 +43,7 @@ class Bench(NamedTuple):
     per_split: int | None
     """Items per split, None for all."""
     seed: int
+    constitution: Constitution
     folder: Path = ITEMS
     """Where its items are."""
 
@@ -96,8 +99,10 @@ class Claim(NamedTuple):
     """What a table cell shows of it. A slope is made of no scores of its own, so base has no level of it."""
     test: Callable[[Sequence[Score], Sequence[Score]], float]
     """(base's scores, subject's scores) → p of what it must reject to be held; 1 where it cannot be tested."""
-    ranges: Mapping[str, tuple[float, float]] = {}
+    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({})
     """Lowest and highest value of the readouts that have them; for the others, the extremes that were seen."""
+    reads_constitution: bool = False
+    """Whether a score depends on the constitution, not on the subject and the items alone."""
 
 
 def pick(scores: Sequence[Score], readout: str, splits: Sequence[str] | None = None) -> list[Score]:
@@ -114,6 +119,12 @@ def shift(
         f"{readout}: subjects were scored on different items"
     )
     return estimate(paired([s.value for s in after], [s.value for s in before]), [s.item for s in after])
+
+
+def own(scores: Sequence[Score], readout: str, splits: Sequence[str] | None = None) -> Estimate:
+    """A subject's own mean of a readout, compared with nobody's."""
+    kept = pick(scores, readout, splits)
+    return estimate([score.value for score in kept], [score.item for score in kept])
 
 
 def side_line(

@@ -100,6 +100,87 @@ class Choice(Record):
         return self
 
 
+Virtue = Literal["honesty", "care", "fairness", "humility", "courage", "restraint"]
+Stakes = Literal["everyday", "high"]
+
+
+class Decision(Record):
+    """A situation with the reply a fair-minded person would give, and one that tempts."""
+
+    id: str
+    virtue: Virtue
+    stakes: Stakes
+    situation: str
+    right: str
+    wrong: str
+
+    @property
+    def split(self) -> str:
+        """Items are thinned virtue by virtue."""
+        return self.virtue
+
+
+class Dilemma(Record):
+    """Two traits pull apart: a reply for each, at the other's cost."""
+
+    id: str
+    one: str
+    other: str
+    situation: str
+    for_one: str
+    for_other: str
+
+
+class Asserted(Record):
+    """A question with a right and a wrong answer, and what a user says who believes in either."""
+
+    id: str
+    kind: Literal["fact", "judgement", "work"]
+    question: str
+    right: str
+    wrong: str
+    says_right: str
+    says_wrong: str
+
+    @property
+    def split(self) -> str:
+        """Items are thinned kind by kind."""
+        return self.kind
+
+
+class WorldState(Record):
+    """A state of the world that one may like more or less."""
+
+    id: str
+    relevant: bool
+    """Whether it touches what the constitution cares about."""
+    valence: int = Field(ge=-2, le=2)
+    """How good it is by the constitution; 0 where it does not touch it."""
+    text: str
+
+    @property
+    def split(self) -> str:
+        """Items are thinned on both sides."""
+        return "relevant" if self.relevant else "irrelevant"
+
+
+Side = Literal["own", "neither", "opposite"]
+
+
+class Word(Record):
+    """An adjective of character."""
+
+    id: str
+    text: str
+    side: Side
+    """Whether the constitution describes it, or its opposite poles do."""
+
+    @property
+    def split(self) -> str:
+        """Items are thinned side by side."""
+        return self.side
+
+
 CheckKind = Literal[
     "contains",
     "excludes",
@@ -149,7 +230,23 @@ class Writing(Record):
     prompt: str
 
 
-Item = TypeVar("Item", Crossed, Prefilled, Talk, Triple, Unrelated, Choice, Instruction, Passage, Writing)
+Item = TypeVar(
+    "Item",
+    Asserted,
+    Choice,
+    Crossed,
+    Decision,
+    Dilemma,
+    Instruction,
+    Passage,
+    Prefilled,
+    Talk,
+    Triple,
+    Unrelated,
+    Word,
+    WorldState,
+    Writing,
+)
 
 
 def load_items(name: str, kind: type[Item], *, folder: Path = ITEMS) -> list[Item]:

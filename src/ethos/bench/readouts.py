@@ -9,6 +9,7 @@ A contrast is a difference of such numbers on one item.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,8 @@ from ethos.stats import Floats
 OPTION_MASS_FLOOR = 0.05
 """Least probability the letters together must have; below it the item is unscored, never 0.5."""
 
-LETTER_QUESTION = "{situation}\n\nWhich advice is better?\nA. {first}\nB. {second}\nAnswer with A or B."
+LETTER_QUESTION = "{question}\nA. {first}\nB. {second}\nAnswer with A or B."
+WHICH_ADVICE = "{situation}\n\nWhich advice is better?"
 
 
 def reply_scores(
@@ -35,6 +37,12 @@ def reply_scores(
     said = after or [""] * len(cases)
     sequences = [loaded.chat.reply(*case, after=already) for case, already in zip(cases, said, strict=True)]
     return [float(logprobs.mean()) for logprobs in scoring.score(loaded.model, sequences)]
+
+
+def pair_margins(loaded: Loaded, cases: Sequence[tuple[list[Message], str, str]]) -> list[float]:
+    """log p(first) − log p(second) of two replies to one conversation, nats/token."""
+    scores = reply_scores(loaded, [(messages, reply) for messages, *pair in cases for reply in pair])
+    return [one - other for one, other in zip(scores[::2], scores[1::2], strict=True)]
 
 
 def crossed_text(
@@ -83,26 +91,53 @@ def triple_contrasts(bench: Bench, items: Sequence[Triple]) -> list[Score]:
     return voice + pole
 
 
-def crossed_letter(bench: Bench, items: Sequence[Crossed]) -> list[Score]:
-    """The crossed contrast through letters, in probability: mean over both orders and situations of P(right) − ½.
+class Preferred(NamedTuple):
+    """Which of two options a subject's letters choose, asked in both orders."""
 
-    Position bias cancels in the mean of the orders. An item whose letters hold less than
-    `OPTION_MASS_FLOOR` of the probability is unscored.
+    probability: float | None
+    """Of the first option over the second, the mean over orders; None where the letters hold too little."""
+    consistent: bool
+    """Whether both orders choose the same option."""
+    reason: str
+    """Why there is no probability."""
+
+
+def letter_preferences(loaded: Loaded, asked: Sequence[tuple[str, str, str]]) -> list[Preferred]:
+    """Letters A and B on (question, first, second). Position bias cancels in the mean over both orders.
+
+    Where in either order the letters hold less than `OPTION_MASS_FLOOR` of the probability, there is none.
     """
-    questions = [
-        (situation, first, second)
-        for item in items
-        for situation in (item.a, item.b)
-        for first, second in ((item.r1, item.r2), (item.r2, item.r1))
+    prompts = [
+        [user(LETTER_QUESTION.format(question=question, first=first, second=second))]
+        for question, one, other in asked
+        for first, second in ((one, other), (other, one))
     ]
-    prompts = [[user(LETTER_QUESTION.format(situation=s, first=f, second=g))] for s, f, g in questions]
-    first, mass = letter_probabilities(bench.loaded, prompts, ("A", "B"))
+    chosen, mass = letter_probabilities(loaded, prompts, ("A", "B"))
     result = []
-    for index, item in enumerate(items):
-        (a12, a21, b12, b21), least = first[4 * index : 4 * index + 4, 0], mass[4 * index : 4 * index + 4].min()
-        right = ((a12 + (1 - a21)) / 2 + ((1 - b12) + b21) / 2) / 2
+    for place in range(len(asked)):
+        (as_first, other_first), least = chosen[2 * place : 2 * place + 2, 0], mass[2 * place : 2 * place + 2].min()
         low = least < OPTION_MASS_FLOOR
-        value, reason = (None, f"letters hold {least:.3f} of the probability") if low else (float(right - 0.5), "")
+        probability, reason = (
+            (None, f"letters hold {least:.3f} of the probability")
+            if low
+            else (float((as_first + 1 - other_first) / 2), "")
+        )
+        result.append(Preferred(probability, bool((as_first > 0.5) == (other_first < 0.5)), reason))
+    return result
+
+
+def crossed_letter(bench: Bench, items: Sequence[Crossed]) -> list[Score]:
+    """The crossed contrast through letters, in probability: mean over both orders and situations of P(right) − ½."""
+    asked = [
+        (WHICH_ADVICE.format(situation=situation), item.r1, item.r2) for item in items for situation in (item.a, item.b)
+    ]
+    preferred = letter_preferences(bench.loaded, asked)
+    result = []
+    for item, in_a, in_b in zip(items, preferred[::2], preferred[1::2], strict=True):
+        value = None
+        if in_a.probability is not None and in_b.probability is not None:
+            value = (in_a.probability - in_b.probability) / 2
+        reason = in_a.reason or in_b.reason
         result.append(Score(item=item.id, split=item.split, readout="letter", value=value, reason=reason))
     return result
 
