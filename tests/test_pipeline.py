@@ -22,7 +22,8 @@ from ethos.bench.items import Crossed, load_items
 from ethos.config import RunConfig, read_config
 from ethos.data.recorded import AnswerRow, CrossedRow
 from ethos.errors import DataError, StoreError
-from ethos.manifest import MANIFEST, SCORES, read_manifest
+from ethos.manifest import MANIFEST, read_manifest
+from ethos.measuring import SCORES
 from ethos.models import adapter_digest
 from ethos.pipeline import (
     SUBJECTS,

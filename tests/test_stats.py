@@ -15,12 +15,16 @@ from ethos.stats import (
     Side,
     bootstrap_means,
     bounds,
+    correlation_p,
+    detectable,
     estimate,
     generalisation_ratio,
     holm,
+    items_needed,
     not_worse,
     p_value,
     paired,
+    rank_correlation,
     tost,
 )
 
@@ -298,3 +302,36 @@ def test_not_worse_by_hand() -> None:
 def test_not_worse_is_sure_of_no_loss_and_unsure_of_a_loss_beyond_the_margin() -> None:
     assert not_worse([0.0] * 10, margin=0.1) < 0.001
     assert not_worse([-0.3, -0.2, -0.4, -0.3], margin=0.1) > 0.9
+
+
+@given(st.floats(0.01, 5), st.floats(0.01, 2))
+def test_the_items_needed_are_the_fewest_that_detect(spread: float, shift: float) -> None:
+    num_items = items_needed(spread, shift)
+    assert detectable(spread, num_items) <= shift * (1 + 1e-9)
+    assert num_items == 1 or detectable(spread, num_items - 1) >= shift * (1 - 1e-9)
+
+
+def test_the_items_needed_give_the_power_they_promise() -> None:
+    num_items = items_needed(1.0, 0.4)
+    rng = np.random.default_rng(0)
+    found = [p_value(rng.normal(0.4, 1.0, num_items).tolist()) < 0.05 for _ in range(2000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+
+
+def test_rank_correlation_by_scipy_and_by_hand() -> None:
+    rng = np.random.default_rng(1)
+    one = rng.normal(size=40)
+    other = one + rng.normal(size=40)
+    found = rank_correlation(one.tolist(), other.tolist())
+    assert found.mean == pytest.approx(scipy_stats.spearmanr(one, other).statistic)
+    assert found.low < found.mean < found.high
+    assert correlation_p(one.tolist(), other.tolist()) < 0.01
+    assert correlation_p(one.tolist(), (-other).tolist()) > 0.99
+    assert rank_correlation([1, 2, 3], [3, 2, 1]).mean == pytest.approx(-1)
+
+
+def test_what_does_not_vary_has_no_correlation() -> None:
+    assert rank_correlation([1, 1, 1], [1, 2, 3])[:3] == (0.0, -1.0, 1.0)
+    assert correlation_p([1, 1, 1], [1, 2, 3]) == 1.0
+    with pytest.raises(NothingScored):
+        rank_correlation([1, 2], [1, 2])

@@ -16,11 +16,19 @@ app = typer.Typer(
 )
 constitutions = typer.Typer(help="Start, check, compare and print constitutions.", no_args_is_help=True)
 claims = typer.Typer(help="What a run measures.", no_args_is_help=True)
+benches = typer.Typer(help="Measure, compare and plan without training.", no_args_is_help=True)
 data = typer.Typer(help="Look at training data.", no_args_is_help=True)
 app.add_typer(constitutions, name="constitution")
 app.add_typer(claims, name="claim")
+app.add_typer(benches, name="bench")
 app.add_typer(data, name="data")
 
+Claims = Annotated[list[str] | None, typer.Option("--claim", help="A claim; repeat for more.  [default: all]")]
+Items = Annotated[str, typer.Option(help="sealed, or development for everything that is tuned.")]
+PerSplit = Annotated[int | None, typer.Option(min=1, help="Items per split and claim.  [default: all]")]
+ByConstitution = Annotated[str, typer.Option("--constitution", help="A .toml file, or a shipped name.")]
+BenchFolder = Annotated[Path, typer.Option(help="Where scores are kept; what is there is not measured again.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the sampled replies.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. out/quickstart.")]
 
 
@@ -90,6 +98,51 @@ def doctor() -> None:
 
     for what, value in diagnose():
         typer.echo(f"{what:<14} {value}")
+
+
+@benches.command("run")
+def bench_run(
+    subjects: Annotated[list[str], typer.Argument(help="Run folders, adapter folders, model folders, or 'prompted'.")],
+    claim: Claims = None,
+    constitution: ByConstitution = "virtuous-reasoner",
+    items: Items = "sealed",
+    per_split: PerSplit = None,
+    out: BenchFolder = Path("out/bench"),
+    seed: Seed = 0,
+) -> None:
+    """Measure subjects, each against its own base, and print what was found."""
+    from ethos.benchmark import run_bench
+    from ethos.config import bench_settings
+
+    typer.echo(run_bench(subjects, bench_settings(claim, items, per_split), constitution, out, seed=seed))
+
+
+@benches.command("compare")
+def bench_compare(
+    one: Annotated[str, typer.Argument(help="A subject.")],
+    other: Annotated[str, typer.Argument(help="The subject to judge against it.")],
+    claim: Claims = None,
+    constitution: ByConstitution = "virtuous-reasoner",
+    items: Items = "sealed",
+    per_split: PerSplit = None,
+    out: BenchFolder = Path("out/bench"),
+    seed: Seed = 0,
+) -> None:
+    """Judge one subject against another on the same items."""
+    from ethos.benchmark import compare
+    from ethos.config import bench_settings
+
+    typer.echo(compare(one, other, bench_settings(claim, items, per_split), constitution, out, seed=seed))
+
+
+@benches.command("plan")
+def bench_plan(
+    folder: RunFolder, detect: Annotated[float, typer.Option(min=1e-6, help="The shift to be detected.")] = 0.05
+) -> None:
+    """Show which shift each claim's items can detect, and how many items a given shift takes."""
+    from ethos.benchmark import render_power
+
+    typer.echo(render_power(folder, detect=detect))
 
 
 @constitutions.command("check")

@@ -3,48 +3,17 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError
 
-from ethos.bench.battery import CLAIMS, find_claim
-from ethos.bench.items import DEVELOPMENT, ITEMS
 from ethos.data.preferences import Mixture
 from ethos.errors import ConfigError, DataError
+from ethos.measuring import BenchSettings
 from ethos.methods import Method, PreferenceTraining, Stage, SupervisedTraining
 from ethos.models import DEFAULT_MODEL
 from ethos.records import Record, explain, read_text
 from ethos.train.fit import Training
-
-
-class BenchSettings(Record):
-    """What is measured."""
-
-    claims: tuple[str, ...] = tuple(CLAIMS)
-    items: Literal["sealed", "development"] = "sealed"
-    """`development` for everything that is tuned; `sealed` for what is reported."""
-    per_split: int | None = Field(None, gt=0)
-    """Items per split and claim; None measures all."""
-
-    @field_validator("claims")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(find_claim(name).name for name in names)
-
-    @model_validator(mode="after")
-    def _measurable(self) -> "BenchSettings":
-        there = {path.stem for path in self.folder.glob("*.jsonl")}
-        missing = [name for name in self.claims if not set(find_claim(name).items) <= there]
-        if missing:
-            raise ValueError(
-                f"the {self.items} items have nothing for {', '.join(missing)}; list the other claims in bench.claims"
-            )
-        return self
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the items."""
-        return DEVELOPMENT if self.items == "development" else ITEMS
 
 
 class RunConfig(Record):
@@ -92,6 +61,15 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{path}: {explain(error)}", hint=_allowed(error)) from error
+
+
+def bench_settings(claims: Sequence[str] | None, items: str, per_split: int | None) -> BenchSettings:
+    """Settings given on the command line."""
+    given = {"items": items, "per_split": per_split} | ({"claims": tuple(claims)} if claims else {})
+    try:
+        return BenchSettings.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(explain(error), hint="`ethos claim list` shows the claims") from error
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -9,36 +9,17 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from ethos import models
-from ethos.errors import ModelError
-from ethos.manifest import MANIFEST, read_manifest
-from ethos.models import DEFAULT_MODEL, Loaded, Subject
+from ethos.models import load_subject
 from ethos.records import Message, assistant, user
 from ethos.samplers.local import ReplyCache, Request, sample
-from ethos.train.lora import CONFIG
-
-
-def find_subject(name: str) -> Loaded:
-    """A subject by `base`, a run folder (its trained adapter), or an adapter's folder."""
-    folder = Path(name)
-    adapter = folder / "adapter" if (folder / MANIFEST).exists() else folder if (folder / CONFIG).exists() else None
-    if adapter is None and name != "base":
-        raise ModelError(
-            f"no subject at {name!r}", hint="give 'base', a finished run folder, or a folder with adapter_config.json"
-        )
-    model = read_manifest(folder).config.model if (folder / MANIFEST).exists() else DEFAULT_MODEL
-    base = models.base_folder(model)
-    digest = models.base_digest(base)
-    loaded = models.load_base(base)
-    subject = Subject(name=name, base=digest, adapter=models.adapter_digest(adapter) if adapter else None)
-    with_adapter = models.load_adapter(loaded, adapter, base=digest) if adapter else loaded
-    return Loaded(subject, with_adapter, models.load_tokenizer_chat(base))
+from ethos.subjects import find_subject
 
 
 def converse(names: Sequence[str], *, message: str | None, temperature: float, seed: int) -> None:
     """Ask every subject the same; each keeps its own side of the conversation."""
     console = Console()
-    subjects = [find_subject(name) for name in names]
+    found = [find_subject(name) for name in names]
+    subjects = [load_subject(each.base, each.subject, each.adapter) for each in found]
     talks: list[list[Message]] = [[] for _ in subjects]
     if message is None:
         console.print("Ask something; an empty line leaves.", style="dim")

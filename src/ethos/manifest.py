@@ -8,10 +8,11 @@ from ethos.bench.claim import Score
 from ethos.config import RunConfig
 from ethos.constitution import Constitution
 from ethos.errors import DataError, StoreError
+from ethos.measuring import SCORES
 from ethos.models import Subject
 from ethos.records import Record, explain, read_jsonl, read_text
 
-MANIFEST, SCORES = "manifest.json", "scores.jsonl"
+MANIFEST = "manifest.json"
 
 
 class Manifest(Record):

@@ -29,10 +29,9 @@ from ethos.data.filters import short_enough
 from ethos.data.introspection import IntrospectionSampling
 from ethos.data.preferences import draw
 from ethos.errors import DataError, ModelError
-from ethos.models import Loaded, Subject
+from ethos.models import Subject, load_subject
 from ethos.records import Conversation, Document, Drop, Message, Preference, read_jsonl, to_jsonl
 from ethos.samplers.local import ReplyCache
-from ethos.scoring import Model
 from ethos.store import write_text
 from ethos.train import distillation
 from ethos.train.fit import Training, fit
@@ -331,10 +330,3 @@ def learn(stage: Method, given: Given, folder: Path, *, label: str) -> None:
         return units, stage.objective(model, given, chat)
 
     fit(given.base, given.base_name, stage, task, folder, seed=given.seed, on=given.on, label=f"{label} training")
-
-
-def load_subject(base: Path, subject: Subject, adapter: Path | None) -> Loaded:
-    """A subject in memory. An adapter that changes no logit never gets here: it was refused when saved."""
-    bare = models.load_base(base)
-    model: Model = models.load_adapter(bare, adapter, base=subject.base) if adapter else bare
-    return Loaded(subject, model, models.load_tokenizer_chat(base, system=subject.system))

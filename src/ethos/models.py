@@ -197,6 +197,13 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, base: str) -> PeftMode
     return PeftModel.from_pretrained(model, folder)
 
 
+def load_subject(base: Path, subject: Subject, adapter: Path | None) -> Loaded:
+    """A subject in memory. An adapter that changes no logit never gets here: it was refused when saved."""
+    bare = load_base(base)
+    model: Model = load_adapter(bare, adapter, base=subject.base) if adapter else bare
+    return Loaded(subject, model, load_tokenizer_chat(base, system=subject.system))
+
+
 @contextmanager
 def adapter_off(model: Model) -> Iterator[None]:
     """The model without its adapter inside the `with`: the reference policy."""

@@ -9,7 +9,6 @@ follows and nothing stale is ever reused. Run the same file twice and the second
 
 import json
 import random
-import sys
 from contextlib import closing
 from functools import partial
 from importlib.metadata import version
@@ -18,8 +17,6 @@ from typing import NamedTuple
 
 from ethos import __version__, models
 from ethos.bench.baseline import baseline_scores
-from ethos.bench.battery import find_claim
-from ethos.bench.claim import Bench, Claim
 from ethos.bench.items import all_items_digest, contaminated, items_digest
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, read_constitution
@@ -29,7 +26,8 @@ from ethos.data.preferences import Mixture, draw, preferences
 from ethos.data.recorded import Recorded, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
-from ethos.manifest import MANIFEST, SCORES, Manifest
+from ethos.manifest import MANIFEST, Manifest
+from ethos.measuring import Measured, Ruler, measure
 from ethos.methods import (
     CONVERSATIONS,
     DOCUMENTS,
@@ -38,10 +36,9 @@ from ethos.methods import (
     Given,
     Stage,
     learn,
-    load_subject,
     read_rows,
 )
-from ethos.models import Loaded, Subject
+from ethos.models import Subject
 from ethos.records import Document, Drop, Record, digest_of, to_jsonl
 from ethos.report.page import write_report
 from ethos.samplers.local import PROTOCOL, ReplyCache
@@ -87,20 +84,6 @@ class StageKey(Record):
     seed: int
 
 
-class MeasureKey(Record):
-    """What decides one subject's scores on one claim."""
-
-    subject: str
-    claim: str
-    version: int
-    items: str
-    constitution: str
-    """The hash of the constitution where a score depends on it, else empty."""
-    per_split: int | None
-    dtype: str
-    seed: int
-
-
 class BaselineKey(Record):
     """What decides the bag-of-words baseline."""
 
@@ -109,13 +92,6 @@ class BaselineKey(Record):
     items: str
     per_split: int | None
     seed: int
-
-
-class Measured(NamedTuple):
-    """A subject and, by claim, the folders with its scores."""
-
-    subject: Subject
-    folders: dict[str, Path]
 
 
 class Inputs(NamedTuple):
@@ -153,7 +129,11 @@ def run_experiment(config: RunConfig, run: Run) -> Path:
         )
         baseline = run.stage("baseline", keys.baseline, lambda folder: fit_baseline(config, data, folder))
         adapters = {"neutral": neutral, "trained": trained["adapter"]}
-        measured = {name: measure(config, inputs, run, cache, name, adapters.get(name)) for name in SUBJECTS}
+        ruler = Ruler(config.bench, inputs.constitution, config.seed, run, cache)
+        measured = {}
+        for name in SUBJECTS:
+            adapter = adapters.get(name)
+            measured[name] = measure(ruler, subject_of(inputs, name, adapter), inputs.base, adapter)
         run.link("adapter", trained["adapter"])
         run.link("base", inputs.base)
         stages = {"data": data, **trained, "neutral": neutral, "baseline": baseline}
@@ -295,56 +275,13 @@ def fit_baseline(config: RunConfig, data: Path, folder: Path) -> None:
     )
 
 
-def measure(
-    config: RunConfig, inputs: Inputs, run: Run, cache: ReplyCache, name: str, adapter: Path | None
-) -> Measured:
-    """All claims on one subject; the model is loaded only when some claim is not measured yet."""
-    system = system_prompt(inputs, name)
-    subject = Subject(
-        name=name, base=inputs.base_name, adapter=models.adapter_digest(adapter) if adapter else None, system=system
-    )
-    loaded: list[Loaded] = []
-
-    def score(claim: Claim, folder: Path) -> None:
-        if not loaded:
-            loaded.append(load_subject(inputs.base, subject, adapter))
-        chat = models.load_tokenizer_chat(inputs.base)
-        bench = Bench(
-            loaded[0],
-            loaded[0]._replace(chat=chat),
-            cache,
-            config.bench.per_split,
-            config.seed,
-            inputs.constitution,
-            config.bench.folder,
-        )
-        write_text(folder / SCORES, to_jsonl(claim.measure(bench)))
-
-    folders = {}
-    for claim in map(find_claim, config.bench.claims):
-        print(f"{claim.name} · {name}", file=sys.stderr, flush=True)
-        folders[claim.name] = run.stage(
-            f"measured/{claim.name}", measure_key(config, inputs, subject, claim), partial(score, claim)
-        )
-    return Measured(subject, folders)
-
-
-def system_prompt(inputs: Inputs, name: str) -> str | None:
-    """The system prompt of a subject: the constitution for `prompted`, the template's own for the others."""
-    return inputs.constitution.system_prompt() if name == "prompted" else None
-
-
-def measure_key(config: RunConfig, inputs: Inputs, subject: Subject, claim: Claim) -> MeasureKey:
-    """The key of one subject's scores on one claim."""
-    return MeasureKey(
-        subject=subject.digest(),
-        claim=claim.name,
-        version=claim.version,
-        items=items_digest(*claim.items, folder=config.bench.folder),
-        constitution=inputs.constitution.digest() if claim.reads_constitution else "",
-        per_split=config.bench.per_split,
-        dtype=str(models.fast_dtype()),
-        seed=config.seed,
+def subject_of(inputs: Inputs, name: str, adapter: Path | None) -> Subject:
+    """One of the four subjects of a run; `prompted` has the constitution as system prompt, the others none."""
+    return Subject(
+        name=name,
+        base=inputs.base_name,
+        adapter=models.adapter_digest(adapter) if adapter else None,
+        system=inputs.constitution.system_prompt() if name == "prompted" else None,
     )
 
 

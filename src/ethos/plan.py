@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,18 +13,17 @@ from ethos.bench.battery import find_claim
 from ethos.bench.items import Crossed, Triple, load_items, thinned
 from ethos.chat import Chat, Rendered
 from ethos.config import RunConfig
+from ethos.measuring import measure_key
 from ethos.methods import Stage, read_rows
-from ethos.models import Subject
 from ethos.pipeline import (
     SUBJECTS,
     Inputs,
     StageKey,
-    measure_key,
     prepare_data,
     read_inputs,
     stage_keys,
+    subject_of,
     sum_of,
-    system_prompt,
 )
 from ethos.records import user
 from ethos.store import Run
@@ -91,14 +91,9 @@ def _measured(
     if made_by and not run.has(*made_by):
         return [Row(f"measured · {name}", False, cost)]
     adapter: Path | None = run.folder(*made_by) if made_by else None
-    subject = Subject(
-        name=name,
-        base=inputs.base_name,
-        adapter=models.adapter_digest(adapter) if adapter else None,
-        system=system_prompt(inputs, name),
-    )
-    claims = [find_claim(claim) for claim in config.bench.claims]
-    done = all(run.has(f"measured/{claim.name}", measure_key(config, inputs, subject, claim)) for claim in claims)
+    subject = subject_of(inputs, name, adapter)
+    key = partial(measure_key, config.bench, inputs.constitution, config.seed, subject)
+    done = all(run.has(f"measured/{name}", key(find_claim(name))) for name in config.bench.claims)
     return [Row(f"measured · {name}", done, cost)]
 
 

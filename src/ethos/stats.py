@@ -145,6 +145,17 @@ def p_value(values: Sequence[float], *, mean: float = 0.0, side: Side = "two-sid
     return float(scipy_stats.ttest_1samp(values, mean, alternative=side).pvalue)
 
 
+def detectable(spread: float, num_items: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The mean paired shift that `num_items` items with this standard deviation show with `power` (normal theory)."""
+    quantiles = scipy_stats.norm.ppf(1 - alpha / 2) + scipy_stats.norm.ppf(power)
+    return float(quantiles * spread / math.sqrt(num_items))
+
+
+def items_needed(spread: float, shift: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
+    """How many items show a mean paired shift with `power`: the least n whose detectable shift is no greater."""
+    return math.ceil(detectable(spread, 1, power=power, alpha=alpha) ** 2 / shift**2)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values (Holm 1979), in the order given."""
     p_values = [1.0 if math.isnan(p) else p for p in p_values]  # what could not be computed is no evidence

@@ -14,10 +14,11 @@ from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
 from ethos.bench.carries_over import SPLITS
 from ethos.bench.claim import Score
-from ethos.config import BenchSettings, RunConfig
+from ethos.config import RunConfig
 from ethos.constitution import Constitution, Trait
 from ethos.errors import StoreError
-from ethos.manifest import MANIFEST, SCORES, Manifest
+from ethos.manifest import MANIFEST, Manifest
+from ethos.measuring import SCORES, BenchSettings
 from ethos.methods import IntrospectionTraining, PreferenceTraining
 from ethos.models import Subject
 from ethos.records import Drop, Record, to_jsonl

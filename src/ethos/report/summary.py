@@ -12,7 +12,8 @@ from typing import NamedTuple
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Line, Score
-from ethos.manifest import SCORES, Manifest, read_manifest, read_scores
+from ethos.manifest import Manifest, read_manifest, read_scores
+from ethos.measuring import SCORES
 from ethos.records import read_jsonl
 from ethos.report import contrasts, traces
 from ethos.report.contrasts import Comparison, Panel

@@ -1,0 +1,107 @@
+"""The benchmark by itself: any subjects, any claims, no training.
+
+ethos bench run out/quickstart prompted     each subject against its own base
+ethos bench compare A B                     B against A, on the same items
+ethos bench plan out/quickstart --detect .05    how many items a shift of that size takes
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from ethos.bench.battery import CLAIMS
+from ethos.bench.claim import Score, differences
+from ethos.constitution import read_constitution
+from ethos.errors import ConfigError, DataError
+from ethos.manifest import read_manifest, read_scores
+from ethos.measuring import SCORES, BenchSettings, Ruler, measure
+from ethos.records import read_jsonl
+from ethos.report.findings import Finding, findings
+from ethos.samplers.local import ReplyCache
+from ethos.stats import detectable, items_needed
+from ethos.store import Run, write_text
+from ethos.subjects import Found, find_subject
+
+TABLE, NO_SCORES = "bench.md", tuple[Score, ...]()
+
+
+def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str, out: Path, *, seed: int) -> str:
+    """Every subject against its own base, as Markdown; also written to `out`."""
+    written = read_constitution(constitution)
+    found = [find_subject(name, written) for name in dict.fromkeys(names)]
+    chosen = [each for each in found if each.subject.digest() != each.without_character().subject.digest()]
+    if not chosen:
+        raise ConfigError(
+            "nothing to compare with a base", hint="name a run folder, an adapter's folder, or 'prompted'"
+        )
+    controls = {each.subject.base: each.without_character() for each in chosen}
+    scores = _measured([*controls.values(), *chosen], settings, constitution, out, seed)
+    parts = [_table(each, controls[each.subject.base], scores, settings) for each in chosen]
+    write_text(out / TABLE, "\n".join(parts))
+    return "\n".join(parts)
+
+
+def compare(one: str, other: str, settings: BenchSettings, constitution: str, out: Path, *, seed: int) -> str:
+    """The second subject judged as if the first were its base, as Markdown."""
+    written = read_constitution(constitution)
+    first, second = (find_subject(name, written) for name in (one, other))
+    if first.subject.digest() == second.subject.digest():
+        raise ConfigError(f"{one} and {other} are the same subject")
+    scores = _measured([first, second], settings, constitution, out, seed)
+    return f"Read 'base' as {one} below.\n\n" + _table(second, first, scores, settings)
+
+
+def _measured(
+    found: Sequence[Found], settings: BenchSettings, constitution: str, out: Path, seed: int
+) -> dict[str, dict[str, Sequence[Score]]]:
+    """Subject hash → claim → scores; a claim that was not asked for is empty."""
+    run = Run(out)
+    with run.opened(), closing(ReplyCache(out / "requests.sqlite")) as cache:
+        ruler = Ruler(settings, read_constitution(constitution), seed, run, cache)
+        folders = {
+            each.subject.digest(): measure(ruler, each.subject, each.base, each.adapter).folders for each in found
+        }
+    return {
+        subject: {claim: read_jsonl(own[claim] / SCORES, Score) if claim in own else NO_SCORES for claim in CLAIMS}
+        for subject, own in folders.items()
+    }
+
+
+def _table(
+    found: Found, control: Found, scores: Mapping[str, Mapping[str, Sequence[Score]]], settings: BenchSettings
+) -> str:
+    """One subject's findings, a row a claim."""
+    rows = findings(scores, found.subject.digest(), base=control.subject.digest())
+    lines = [f"## {found.subject.name} against {control.subject.name}, {settings.items} items", ""]
+    lines += ["| claim | outcome | what decides |", "|---|---|---|"]
+    lines += [_row(finding) for finding in rows if finding.claim in settings.claims]
+    return "\n".join(lines) + "\n"
+
+
+def _row(finding: Finding) -> str:
+    decided = "; ".join(f"{line.label} {line.estimate} {line.unit}" for line in finding.deciding)
+    return f"| {finding.claim} | {finding.outcome} | {decided or finding.sentence} |"
+
+
+def render_power(root: Path, *, detect: float) -> str:
+    """For each claim of a finished run: the shift its items can detect, and the items that `detect` would take."""
+    manifest = read_manifest(root)
+    if not {"base", "trained"} <= manifest.measured.keys():
+        raise DataError(f"{root}: needs the scores of base and trained")
+    rows = [("claim", "readout", "items", "sd of shifts", "detectable now", f"items for {detect:g}")]
+    for claim in manifest.config.bench.claims:
+        base, trained = (read_scores(root, manifest, name, claim) for name in ("base", "trained"))
+        for part in CLAIMS[claim].deciding:
+            shifts = differences(base, trained, part.readout, part.splits)
+            if len(shifts) >= 2 and (spread := _spread(shifts)) > 0:
+                now, needed = detectable(spread, len(shifts)), items_needed(spread, detect)
+                rows.append((claim, part.label, str(len(shifts)), f"{spread:.3f}", f"{now:.3f}", f"{needed:,}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    told = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*told, "80 % power, two-sided 5 %, paired, items independent"])
+
+
+def _spread(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))

@@ -1,0 +1,119 @@
+"""Claims measured on subjects: each score file is made once, named by everything that decides it."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import Field, field_validator, model_validator
+
+from ethos import models
+from ethos.bench.battery import CLAIMS, find_claim
+from ethos.bench.claim import Bench, Claim
+from ethos.bench.items import DEVELOPMENT, ITEMS, items_digest
+from ethos.constitution import Constitution
+from ethos.models import Loaded, Subject, load_subject
+from ethos.records import Record, to_jsonl
+from ethos.samplers.local import ReplyCache
+from ethos.store import Run, write_text
+
+SCORES = "scores.jsonl"
+
+
+class BenchSettings(Record):
+    """What is measured."""
+
+    claims: tuple[str, ...] = tuple(CLAIMS)
+    items: Literal["sealed", "development"] = "sealed"
+    """`development` for everything that is tuned; `sealed` for what is reported."""
+    per_split: int | None = Field(None, gt=0)
+    """Items per split and claim; None measures all."""
+
+    @field_validator("claims")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(find_claim(name).name for name in names)
+
+    @model_validator(mode="after")
+    def _measurable(self) -> "BenchSettings":
+        there = {path.stem for path in self.folder.glob("*.jsonl")}
+        missing = [name for name in self.claims if not set(find_claim(name).items) <= there]
+        if missing:
+            raise ValueError(
+                f"the {self.items} items have nothing for {', '.join(missing)}; list the other claims in bench.claims"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the items."""
+        return DEVELOPMENT if self.items == "development" else ITEMS
+
+
+class MeasureKey(Record):
+    """What decides one subject's scores on one claim."""
+
+    subject: str
+    claim: str
+    version: int
+    items: str
+    constitution: str
+    """The hash of the constitution where a score depends on it, else empty."""
+    per_split: int | None
+    dtype: str
+    seed: int
+
+
+class Ruler(NamedTuple):
+    """What every subject of a run is measured with, and where the scores are kept."""
+
+    settings: BenchSettings
+    constitution: Constitution
+    seed: int
+    run: Run
+    cache: ReplyCache
+
+
+class Measured(NamedTuple):
+    """A subject and, by claim, the folders with its scores."""
+
+    subject: Subject
+    folders: dict[str, Path]
+
+
+def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) -> Measured:
+    """All claims on one subject; the model is loaded only when some claim is not measured yet."""
+    loaded: list[Loaded] = []
+
+    def score(claim: Claim, folder: Path) -> None:
+        if not loaded:
+            loaded.append(load_subject(base, subject, adapter))
+        settings, own = ruler.settings, loaded[0]
+        without_prompt = own._replace(chat=models.load_tokenizer_chat(base))
+        bench = Bench(
+            own, without_prompt, ruler.cache, settings.per_split, ruler.seed, ruler.constitution, settings.folder
+        )
+        write_text(folder / SCORES, to_jsonl(claim.measure(bench)))
+
+    folders = {}
+    for claim in map(find_claim, ruler.settings.claims):
+        print(f"{claim.name} · {subject.name}", file=sys.stderr, flush=True)
+        key = measure_key(ruler.settings, ruler.constitution, ruler.seed, subject, claim)
+        folders[claim.name] = ruler.run.stage(f"measured/{claim.name}", key, partial(score, claim))
+    return Measured(subject, folders)
+
+
+def measure_key(
+    settings: BenchSettings, constitution: Constitution, seed: int, subject: Subject, claim: Claim
+) -> MeasureKey:
+    """The key of one subject's scores on one claim."""
+    return MeasureKey(
+        subject=subject.digest(),
+        claim=claim.name,
+        version=claim.version,
+        items=items_digest(*claim.items, folder=settings.folder),
+        constitution=constitution.digest() if claim.reads_constitution else "",
+        per_split=settings.per_split,
+        dtype=str(models.fast_dtype()),
+        seed=seed,
+    )
