@@ -18,6 +18,7 @@ from ethos.methods import (
     PREFERENCES,
     REPLAY,
     ConstitutionalRL,
+    Contrasts,
     DistillationTraining,
     DocumentTraining,
     Given,
@@ -139,6 +140,28 @@ def test_only_as_many_replay_rows_as_asked_for_are_mixed_in(given: Given, chat: 
         for stage in (PreferenceTraining(replay=replay), DocumentTraining(replay=replay)):
             sources = [unit.source for unit in units(stage, given, chat)]
             assert [source for source in sources if source.startswith("r")] == [f"r{i}" for i in range(replay)]
+
+
+def test_a_stage_takes_so_many_contrasts_of_each_kind_and_whole_groups(given: Given, chat: Chat) -> None:
+    kinds = ("crossed", "crossed-pushed", "pole", "voice")
+    rows = [
+        pushed(f"{kind} {group} {side}", "", "yes", "no").model_copy(update={"kind": kind, "group": f"{kind} {group}"})
+        for group in range(3)
+        for kind in kinds
+        for side in ("a", "b")
+    ]
+    (given.data / PREFERENCES).write_text(to_jsonl(rows))
+
+    def groups(**limits: int) -> list[str]:
+        return [unit.source for unit in units(PreferenceTraining(contrasts=Contrasts(**limits)), given, chat)]
+
+    assert len(groups()) == 12
+    assert groups(crossed=3, poles=1, voice=0) == ["crossed 0", "crossed-pushed 0", "pole 0", "crossed 1"]
+    assert groups(crossed=0, poles=0) == ["voice 0", "voice 1", "voice 2"]
+    (found,) = (
+        unit for unit in units(PreferenceTraining(contrasts=Contrasts(crossed=0, poles=1, voice=0)), given, chat)
+    )
+    assert len(found.sequences) == 4
 
 
 def test_sft_learns_exactly_the_kinds_asked_for(given: Given, chat: Chat) -> None:

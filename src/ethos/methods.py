@@ -30,7 +30,7 @@ from ethos.data.introspection import IntrospectionSampling
 from ethos.data.preferences import draw
 from ethos.errors import DataError, ModelError
 from ethos.models import Subject, load_subject
-from ethos.records import Conversation, Document, Drop, Message, Preference, read_jsonl, to_jsonl
+from ethos.records import Conversation, Document, Drop, Message, Preference, Record, read_jsonl, to_jsonl
 from ethos.samplers.local import ReplyCache
 from ethos.store import write_text
 from ethos.train import distillation
@@ -98,17 +98,36 @@ class Method(Training, ABC):
         return False
 
 
+class Contrasts(Record):
+    """How many of the run's contrasts of each kind a stage learns from, in the run's order; None takes all."""
+
+    crossed: int | None = Field(None, ge=0)
+    poles: int | None = Field(None, ge=0)
+    voice: int | None = Field(None, ge=0)
+
+    def of(self, rows: Sequence[Preference]) -> list[Preference]:
+        """The rows of the first so many groups of each kind."""
+        limits = {"crossed": self.crossed, "pole": self.poles, "voice": self.voice}
+        groups: dict[str, dict[str, None]] = {kind: {} for kind in limits}
+        for row in rows:
+            groups[row.kind.partition("-")[0]].setdefault(row.group)
+        kept = {group for kind, found in groups.items() for group in list(found)[: limits[kind]]}
+        return [row for row in rows if row.group in kept]
+
+
 class PreferenceTraining(Method):
     """Contrasts, and replay against forgetting."""
 
     method: Literal["preference"] = "preference"
     loss: PreferenceLoss = PreferenceLoss()
+    contrasts: Contrasts = Contrasts()
     replay: int = Field(0, ge=0)
     """Ordinary conversations mixed in against forgetting."""
 
     def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
         """Each contrast with its group, then the replay rows."""
-        return [*preference_units(rows.contrasts, chat), *conversation_units(rows.replay[: self.replay], chat)]
+        contrasts = preference_units(self.contrasts.of(rows.contrasts), chat)
+        return [*contrasts, *conversation_units(rows.replay[: self.replay], chat)]
 
     def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
         """The preference loss."""
