@@ -97,7 +97,10 @@ def test_defaults_need_a_name_only(tmp_path: Path) -> None:
     ("text", "known"),
     [
         ("sed = 3", "seed"),
-        ('[[stages]]\nmethod = "preference"\nlr = 1', "optimisation, lora, inoculation, method, loss, contrasts, replay"),
+        (
+            '[[stages]]\nmethod = "preference"\nlr = 1',
+            "lora, inoculation, method, loss, contrasts, replay",
+        ),
         ('[[stages]]\nmethod = "sft"\n[stages.optimisation]\nlr = 1', "learning_rate"),
         ('[[stages]]\nmethod = "introspection"\n[stages.sampling]\nreflection = 1', "reflections"),
         ('[[stages]]\nmethod = "distillation"\n[stages.loss.sampling]\nreply = 1', "replies, max_tokens"),

@@ -35,7 +35,7 @@ from ethos.pipeline import (
 )
 from ethos.records import Conversation, Drop, Preference, Record, read_jsonl, to_jsonl
 from ethos.report.page import HTML, MARKDOWN, write_report
-from ethos.store import KEY, TIMING, Run
+from ethos.store import KEY, LOCKS, TIMING, Run
 
 SOURCE = Path(__file__).parent.parent / "src"
 ONE_CLAIM = 'bench.claims=["leaves_other_requests_alone"]'
@@ -47,7 +47,7 @@ def artefacts(root: Path) -> dict[str, str]:
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name not in volatile
+        if path.is_file() and path.name not in volatile and LOCKS not in path.parts
     }
 
 

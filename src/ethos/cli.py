@@ -16,10 +16,12 @@ app = typer.Typer(
 )
 constitutions = typer.Typer(help="Start, check, compare and print constitutions.", no_args_is_help=True)
 claims = typer.Typer(help="What a run measures.", no_args_is_help=True)
+studies = typer.Typer(help="Compare methods, constitutions and seeds.", no_args_is_help=True)
 benches = typer.Typer(help="Measure, compare and plan without training.", no_args_is_help=True)
 data = typer.Typer(help="Look at training data.", no_args_is_help=True)
 app.add_typer(constitutions, name="constitution")
 app.add_typer(claims, name="claim")
+app.add_typer(studies, name="study")
 app.add_typer(benches, name="bench")
 app.add_typer(data, name="data")
 
@@ -98,6 +100,45 @@ def doctor() -> None:
 
     for what, value in diagnose():
         typer.echo(f"{what:<14} {value}")
+
+
+StudyFile = Annotated[Path, typer.Argument(help="A study file, e.g. studies/methods.toml.")]
+StudyFolder = Annotated[Path | None, typer.Option("--out", help="Study folder.  [default: out/<name of the study>]")]
+
+
+@studies.command("run")
+def study_run(
+    file: StudyFile,
+    out: StudyFolder = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the processor.")] = 1,
+    amend: Annotated[bool, typer.Option("--amend", help="Go on with a changed plan; the report says so.")] = False,
+) -> None:
+    """Run every cell that is not finished, and write the report. Run it again after an interruption: it resumes."""
+    from ethos.study import read_study, run_study
+    from ethos.study_report import write_study
+
+    study = read_study(file)
+    folder = out or Path("out") / study.name
+    run_study(study, folder, workers=workers, amend=amend)
+    typer.echo(write_study(folder).read_text())
+
+
+@studies.command("plan")
+def study_plan(file: StudyFile, out: StudyFolder = None) -> None:
+    """Show the grid, what is done, and the minutes that the rest would take."""
+    from ethos.plan import render_grid
+    from ethos.study import read_study
+
+    study = read_study(file)
+    typer.echo(render_grid(study, out or Path("out") / study.name))
+
+
+@studies.command("report")
+def study_report(folder: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
+    """Write study.md and results.csv again from what is finished."""
+    from ethos.study_report import write_study
+
+    typer.echo(write_study(folder).read_text())
 
 
 @benches.command("run")

@@ -116,7 +116,7 @@ class Keys(NamedTuple):
 
 def run_experiment(config: RunConfig, run: Run) -> Path:
     """Run every stage that is not done yet; return the path of the report."""
-    with run.opened(), closing(ReplyCache(run.root / "requests.sqlite")) as cache:
+    with run.opened(), closing(ReplyCache(run.store / "requests.sqlite")) as cache:
         inputs = read_inputs(config)
         keys = stage_keys(config, inputs)
         data = run.stage("data", keys.data, lambda folder: prepare_data(config, inputs, folder))
@@ -295,11 +295,10 @@ def write_manifest(
         ethos=__version__,
         versions={name: version(name) for name in ("torch", "transformers", "peft", "numpy", "scipy", "scikit-learn")},
         hardware=hardware(),
-        stages={name: str(path.relative_to(run.root)) for name, path in stages.items()},
+        stages={name: run.relative(path) for name, path in stages.items()},
         subjects={name: m.subject for name, m in measured.items()},
         measured={
-            name: {claim: str(path.relative_to(run.root)) for claim, path in m.folders.items()}
-            for name, m in measured.items()
+            name: {claim: run.relative(path) for claim, path in m.folders.items()} for name, m in measured.items()
         },
     )
     with explained(run.root):

@@ -27,6 +27,7 @@ from ethos.pipeline import (
 )
 from ethos.records import user
 from ethos.store import Run
+from ethos.study import Study, cell_run, cells, finished
 from ethos.train.fit import Training
 from ethos.train.loop import Unit, packs
 
@@ -42,6 +43,8 @@ class Row(NamedTuple):
     done: bool
     positions: int
     """Trie positions to compute, in forward passes."""
+    key: str
+    """What names the artefact, as far as it is known before the run: equal keys are one work."""
 
 
 def render_plan(config: RunConfig, run: Run) -> str:
@@ -59,6 +62,26 @@ def render_plan(config: RunConfig, run: Run) -> str:
     return "\n".join(lines)
 
 
+def render_grid(study: Study, root: Path) -> str:
+    """A study's cells, what is done, and the minutes of the rest. What cells share is counted once."""
+    grid, shared = cells(study), set[tuple[str, str]]()
+    speed, lines, total = 0.0, [f"{'cell':<46} {'state':<7} {'tokens':>12} {'minutes':>8}"], 0.0
+    for cell in grid:
+        if finished(root, cell):
+            lines.append(f"{cell.name:<46} {'done':<7}")
+            continue
+        inputs = read_inputs(cell.config)
+        speed = speed or forward_speed(inputs)
+        rows = [row for row in plan(cell.config, cell_run(root, cell), inputs) if not row.done]
+        fresh = [row for row in rows if (row.stage, row.key) not in shared]
+        shared |= {(row.stage, row.key) for row in rows}
+        positions = sum(row.positions for row in fresh)
+        total += positions / speed / 60
+        lines.append(f"{cell.name:<46} {'to do':<7} {positions:>12,} {positions / speed / 60:>8.1f}")
+    lines.append(f"{len(grid)} cells, about {total:.0f} minutes; time to sample text is not in it")
+    return "\n".join(lines)
+
+
 def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
     """Every stage in order. A subject whose adapter is not trained yet counts as not measured."""
     keys, chat = stage_keys(config, inputs), models.load_tokenizer_chat(inputs.base)
@@ -69,11 +92,11 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
 
     def training(name: str, where: str, stage: Stage, key: StageKey) -> Row:
         units = stage.units(data, inputs.constitution, chat, seed=config.seed)
-        return Row(name, run.has(where, key), training_positions(units, stage, layers))
+        return Row(name, run.has(where, key), training_positions(units, stage, layers), key.digest())
 
     rows = [
-        Row("data", run.has("data", keys.data), 0),
-        Row("contamination", run.has("contamination", keys.contamination), 0),
+        Row("data", run.has("data", keys.data), 0, keys.data.digest()),
+        Row("contamination", run.has("contamination", keys.contamination), 0, keys.contamination.digest()),
         *(training(name, stage.method, stage, keys.stages[name]) for name, stage in config.named_stages.items()),
         training("neutral", "neutral", config.control, keys.neutral),
     ]
@@ -89,12 +112,12 @@ def _measured(
     """One row a subject: done when every claim is."""
     cost = battery_positions(config, chat)
     if made_by and not run.has(*made_by):
-        return [Row(f"measured · {name}", False, cost)]
+        return [Row(f"measured · {name}", False, cost, made_by[1].digest())]
     adapter: Path | None = run.folder(*made_by) if made_by else None
     subject = subject_of(inputs, name, adapter)
     key = partial(measure_key, config.bench, inputs.constitution, config.seed, subject)
     done = all(run.has(f"measured/{name}", key(find_claim(name))) for name in config.bench.claims)
-    return [Row(f"measured · {name}", done, cost)]
+    return [Row(f"measured · {name}", done, cost, subject.digest())]
 
 
 def training_positions(units: list[Unit], training: Training, num_layers: int) -> int:

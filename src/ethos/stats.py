@@ -105,6 +105,32 @@ def generalisation_ratio(outside: Sequence[float], inside: Sequence[float], *, s
     return Estimate(float(np.mean(outside) / np.mean(inside)), float(low), float(high), len(outside) + len(inside))
 
 
+def over_seeds(shifts_SI: Floats, *, seed: int = 0) -> Estimate:
+    """Mean of shifts by training seed and item, with a bootstrap that resamples seeds and items: (seeds, items).
+
+    With one seed the interval is over items alone; with few it is narrow by as much as few seeds can tell.
+    """
+    means = _resampled_grid(shifts_SI, seed=seed)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Estimate(float(shifts_SI.mean()), float(low), float(high), shifts_SI.shape[1])
+
+
+def over_seeds_p(shifts_SI: Floats, *, seed: int = 0) -> float:
+    """Two-sided bootstrap p of the mean being zero, over seeds and items; never below 1 / (resamples + 1)."""
+    means = _resampled_grid(shifts_SI, seed=seed)
+    tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
+    return min(1.0, 2 * (tail + 1) / (len(means) + 1))
+
+
+def _resampled_grid(shifts_SI: Floats, *, seed: int) -> Floats:
+    """Means over resampled rows and columns: (RESAMPLES,)."""
+    rng = np.random.default_rng(seed)
+    num_seeds, num_items = shifts_SI.shape
+    rows = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), RESAMPLES) / num_seeds
+    columns = rng.multinomial(num_items, np.full(num_items, 1 / num_items), RESAMPLES) / num_items
+    return np.asarray(((rows @ shifts_SI) * columns).sum(1), dtype=np.float64)
+
+
 def rank_correlation(one: Sequence[float], other: Sequence[float], *, seed: int = 0) -> Estimate:
     """Spearman's ρ with a bootstrap interval over the pairs of values; NothingScored under three pairs.
 

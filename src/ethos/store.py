@@ -6,6 +6,7 @@
       requests.sqlite            every reply ever asked of a model (see samplers/)
       manifest.json              written last: config, versions, hardware, and where everything lies
       .lock                      one process at a time
+      .locks/                    one maker an artefact, where runs share a store
 
 A stage fills its `.partial` folder, which is then renamed: an artefact is there whole or not at all.
 """
@@ -24,6 +25,7 @@ from filelock import FileLock, Timeout
 from ethos.errors import StoreError
 from ethos.records import Record
 
+LOCKS = ".locks"
 KEY, TIMING = "key.json", "timing.json"
 """An artefact's key, written last, and the seconds its making took: the only file that differs between equal runs."""
 
@@ -65,10 +67,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 class Run:
-    """A run folder, opened for one process at a time."""
+    """A run folder, opened for one process at a time. Runs of one study keep their artefacts in a common `store`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, store: Path | None = None) -> None:
         self.root = root
+        self.store = store or root
         self.made: list[str] = []
         """Stages this process computed, in order; the others were found done."""
 
@@ -76,7 +79,8 @@ class Run:
     def opened(self) -> Iterator["Run"]:
         """Hold the folder's lock. A second process is refused with the way out."""
         with explained(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
+            for folder in (self.root, self.store):
+                folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.root / ".lock", timeout=0)
             try:
                 lock.acquire()
@@ -92,19 +96,24 @@ class Run:
 
     def folder(self, stage: str, key: Record) -> Path:
         """Where the artefact of `stage` with this key lives, made or not."""
-        return self.root / stage / key.digest()
+        return self.store / stage / key.digest()
 
     def has(self, stage: str, key: Record) -> bool:
         """Whether the artefact is complete."""
         return (self.folder(stage, key) / KEY).exists()
 
     def stage(self, stage: str, key: Record, make: Callable[[Path], None]) -> Path:
-        """The artefact's folder, made by `make(partial folder)` unless it is already there."""
+        """The artefact's folder, made by `make(partial folder)` unless it is already there.
+
+        Of several processes that want it, one makes it and the others wait.
+        """
         folder = self.folder(stage, key)
         if self.has(stage, key):
             return folder
         partial = folder.with_name(f"{folder.name}.partial")
-        with explained(partial):
+        with explained(partial), self._claimed(folder):
+            if self.has(stage, key):
+                return folder
             partial.mkdir(parents=True, exist_ok=True)
             for stray in partial.glob(".*"):  # a write that a kill cut short
                 stray.unlink()
@@ -118,10 +127,20 @@ class Run:
         self.made.append(stage)
         return folder
 
+    def _claimed(self, folder: Path) -> FileLock:
+        """The right to make one artefact."""
+        locks = self.store / LOCKS
+        locks.mkdir(parents=True, exist_ok=True)
+        return FileLock(locks / "-".join(folder.relative_to(self.store).parts))
+
+    def relative(self, path: Path) -> str:
+        """A path as the manifest holds it: from the run folder."""
+        return os.path.relpath(path, self.root)
+
     def link(self, name: str, target: Path) -> None:
         """A stable name in the run folder for an artefact: a relative link where possible."""
         place = self.root / name
         with explained(place):
             place.unlink(missing_ok=True)
-            inside = target.resolve().is_relative_to(self.root.resolve())
-            place.symlink_to(os.path.relpath(target, self.root) if inside else target.resolve())
+            inside = target.resolve().is_relative_to(self.store.resolve())
+            place.symlink_to(self.relative(target) if inside else target.resolve())
