@@ -52,6 +52,8 @@ class Constitution(Record):
     licence: str
     priority: list[str]
     """Trait names, the one that wins a conflict first."""
+    risk: Literal["averse", "neutral", "seeking"] | None = None
+    """How it weighs a sure sum against a chance, where it says so."""
     trait: list[Trait] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -74,9 +76,9 @@ class Constitution(Record):
         traits = [
             trait.model_copy(update={"statement": trait.opposite, "opposite": trait.statement}) for trait in self.trait
         ]
-        return self.model_copy(
-            update={"name": f"{self.name}-inverted", "summary": f"The opposite of: {self.summary}", "trait": traits}
-        )
+        name, summary = f"{self.name}-inverted", f"The opposite of: {self.summary}"
+        risk = {"averse": "seeking", "seeking": "averse"}.get(self.risk or "", self.risk)
+        return self.model_copy(update={"name": name, "summary": summary, "trait": traits, "risk": risk})
 
     def prompts(self, split: Split | None = None) -> list[str]:
         """All prompts, or those of one split."""

@@ -488,7 +488,7 @@ def test_a_claim_is_found_by_its_name_and_says_a_sentence(name: str) -> None:
     claim = find_claim(name)
     assert claim.name == name
     assert claim.sentence.endswith(".")
-    assert claim.items
+    assert claim.items or name == "weighs_risk_as_described"  # its lotteries are computed
 
 
 def test_an_unknown_claim_is_answered_with_the_nearest() -> None:

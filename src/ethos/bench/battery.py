@@ -2,6 +2,7 @@
 
 from ethos.bench import (
     acts_as_it_speaks,
+    answers_inventories,
     carries_over,
     decides_well,
     does_not_flatter,
@@ -16,6 +17,7 @@ from ethos.bench import (
     same_when_unwatched,
     shows_the_character,
     values_cohere,
+    weighs_risk_as_described,
     writes_coherently,
 )
 from ethos.bench.claim import Claim
@@ -38,6 +40,8 @@ CLAIMS: dict[str, Claim] = {
         prefers_its_own_traits,
         acts_as_it_speaks,
         values_cohere,
+        weighs_risk_as_described,
+        answers_inventories,
         keeps_its_abilities,
         writes_coherently,
     )

@@ -164,6 +164,25 @@ class WorldState(Record):
         return "relevant" if self.relevant else "irrelevant"
 
 
+Factor = Literal["extraversion", "agreeableness", "conscientiousness", "stability", "intellect"]
+
+
+class Statement(Record):
+    """A self-description of a personality inventory."""
+
+    id: str
+    factor: Factor
+    key: Literal[1, -1]
+    """1 where agreeing means more of the factor, −1 where it means less."""
+    text: str
+    """Without its `I`."""
+
+    @property
+    def split(self) -> str:
+        """Items are thinned factor by factor."""
+        return self.factor
+
+
 Side = Literal["own", "neither", "opposite"]
 
 
@@ -240,6 +259,7 @@ Item = TypeVar(
     Instruction,
     Passage,
     Prefilled,
+    Statement,
     Talk,
     Triple,
     Unrelated,
