@@ -61,7 +61,8 @@ class MeasureKey(Record):
     """The hash of the constitution where a score depends on it, else empty."""
     per_split: int | None
     dtype: str
-    seed: int
+    seed: int | None
+    """Of sampled text; None where nothing is sampled."""
 
 
 class Ruler(NamedTuple):
@@ -115,5 +116,5 @@ def measure_key(
         constitution=constitution.digest() if claim.reads_constitution else "",
         per_split=settings.per_split,
         dtype=str(models.fast_dtype()),
-        seed=seed,
+        seed=seed if claim.samples else None,
     )

@@ -1,5 +1,6 @@
 """Each claim's judge on scores made by hand: held, refuted and undecided mean what the claim says."""
 
+import inspect
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -494,3 +495,11 @@ def test_a_claim_is_found_by_its_name_and_says_a_sentence(name: str) -> None:
 def test_an_unknown_claim_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'holds_under_pressure'"):
         find_claim("hold_under_pressure")
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_samples_exactly_where_it_says_so(name: str) -> None:
+    """Its key names a seed only then, so what samples nothing is measured once for all seeds."""
+    source = inspect.getsource(inspect.getmodule(CLAIMS[name].measure) or carries_over)
+    seeded = "seed=bench.seed" in source or "crossed_deliberated(" in source
+    assert CLAIMS[name].samples == seeded

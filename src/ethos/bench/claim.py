@@ -101,6 +101,8 @@ class Claim(NamedTuple):
     """(base's scores, subject's scores) → p of what it must reject to be held; 1 where it cannot be tested."""
     ranges: Mapping[str, tuple[float, float]] = MappingProxyType({})
     """Lowest and highest value of the readouts that have them; for the others, the extremes that were seen."""
+    samples: bool = False
+    """Whether a score depends on the seed of sampled text."""
     reads_constitution: bool = False
     """Whether a score depends on the constitution, not on the subject and the items alone."""
 

@@ -131,4 +131,5 @@ CLAIM = Claim(
     judge=judge,
     deciding=(Deciding("preference", "preference", MIXED),),
     test=lambda base, subject: moved(base, subject, "preference", MIXED),
+    samples=True,
 )

@@ -69,4 +69,5 @@ CLAIM = Claim(
     deciding=(Deciding("crossed", "crossed"), Deciding("won", "won", unit="share of items")),
     test=moved,
     ranges={"letter": (-0.5, 0.5), "won": (0, 1)},
+    samples=True,
 )

@@ -89,4 +89,5 @@ CLAIM = Claim(
     ),
     test=lambda base, subject: nothing_lost(base, subject, MARGINS, HIGHER_IS_WORSE),
     ranges={"stops": (0, 1), "repetition": (0, 1)},
+    samples=True,
 )
