@@ -19,7 +19,7 @@ from ethos.config import read_config
 from ethos.constitution import SHIPPED, read_constitution
 from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.pipeline import run_experiment
-from ethos.samplers.local import ReplyCache
+from ethos.samplers.replies import ReplyCache
 from ethos.store import Run
 
 # No deadline: a busy machine is no bug. Derandomised: a commit passes or fails, and does so again.

@@ -31,7 +31,7 @@ from ethos.methods import (
     read_rows,
 )
 from ethos.records import Conversation, Document, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user
-from ethos.samplers.local import ReplyCache
+from ethos.samplers.replies import ReplyCache
 from ethos.train.distillation import Distillation
 from ethos.train.fit import LOG
 from ethos.train.loop import Optimisation, Step, Unit

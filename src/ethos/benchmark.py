@@ -18,7 +18,7 @@ from ethos.manifest import read_manifest, read_scores
 from ethos.measuring import SCORES, BenchSettings, Ruler, measure
 from ethos.records import read_jsonl
 from ethos.report.findings import Finding, findings
-from ethos.samplers.local import ReplyCache
+from ethos.samplers.replies import ReplyCache
 from ethos.stats import detectable, items_needed
 from ethos.store import Run, write_text
 from ethos.subjects import Found, find_subject

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from ethos.models import load_subject
 from ethos.records import Message, assistant, user
-from ethos.samplers.local import ReplyCache, Request, sample
+from ethos.samplers.local import sample
+from ethos.samplers.replies import ReplyCache, Request
 from ethos.subjects import find_subject
 
 

@@ -14,7 +14,7 @@ from ethos.bench.items import DEVELOPMENT, ITEMS, items_digest
 from ethos.constitution import Constitution
 from ethos.models import Loaded, Subject, load_subject
 from ethos.records import Record, to_jsonl
-from ethos.samplers.local import ReplyCache
+from ethos.samplers.replies import ReplyCache
 from ethos.store import Run, write_text
 
 SCORES = "scores.jsonl"

@@ -31,7 +31,7 @@ from ethos.data.preferences import draw
 from ethos.errors import DataError, ModelError
 from ethos.models import Subject, load_subject
 from ethos.records import Conversation, Document, Drop, Message, Preference, Record, read_jsonl, to_jsonl
-from ethos.samplers.local import ReplyCache
+from ethos.samplers.replies import ReplyCache
 from ethos.store import write_text
 from ethos.train import distillation
 from ethos.train.fit import Training, fit

@@ -41,7 +41,7 @@ from ethos.methods import (
 from ethos.models import Subject
 from ethos.records import Document, Drop, Record, digest_of, to_jsonl
 from ethos.report.page import write_report
-from ethos.samplers.local import PROTOCOL, ReplyCache
+from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import Run, explained, write_text
 from ethos.train import lora
 

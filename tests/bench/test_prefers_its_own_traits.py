@@ -8,7 +8,8 @@ from ethos.bench.items import Word, load_items
 from ethos.bench.prefers_its_own_traits import CHOICE, MAX_TOKENS, MIXED, NULL, REQUESTS, TOLD, judge, measure, pairs
 from ethos.bench.readouts import reply_scores
 from ethos.records import user
-from ethos.samplers.local import Request, sample
+from ethos.samplers.local import sample
+from ethos.samplers.replies import Request
 
 WORDS = load_items("words", Word)
 

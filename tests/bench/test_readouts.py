@@ -30,7 +30,8 @@ from ethos.bench.readouts import (
 )
 from ethos.data.preferences import CUES
 from ethos.records import Message, assistant, user
-from ethos.samplers.local import ReplyCache, Request, sample
+from ethos.samplers.local import sample
+from ethos.samplers.replies import ReplyCache, Request
 
 WORDS = st.text("abc ", min_size=1, max_size=8).filter(lambda text: text == text.strip() != "")
 BIASES = st.lists(st.floats(-5, 5), min_size=259, max_size=259)

@@ -9,7 +9,7 @@ from ethos.constitution import read_constitution
 from ethos.data.filters import LOOP_SHARE, MIN_WORDS, fault, loops_across, repeated_share, short_enough
 from ethos.data.recorded import read_recorded
 from ethos.records import Conversation, Drop, assistant, user
-from ethos.samplers.local import Reply
+from ethos.samplers.replies import Reply
 
 CONSTITUTION = read_constitution("virtuous-reasoner")
 SOUND = "Ask your neighbour before you paint the fence, since half of it is hers and she sees it daily."

@@ -25,7 +25,7 @@ from ethos.data.introspection import (
 from ethos.data.recorded import read_recorded
 from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.records import Conversation
-from ethos.samplers.local import Reply, ReplyCache
+from ethos.samplers.replies import Reply, ReplyCache
 
 CONSTITUTION = read_constitution("virtuous-reasoner")
 SETTINGS = IntrospectionSampling(reflections=12, interactions=4, turns=6, max_tokens=400)

@@ -13,7 +13,8 @@ from ethos import scoring
 from ethos.errors import StoreError
 from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.records import Message, assistant, user
-from ethos.samplers.local import GumbelNoise, Reply, ReplyCache, Request, _cut, _reply, sample
+from ethos.samplers.local import GumbelNoise, _cut, _reply, sample
+from ethos.samplers.replies import Reply, ReplyCache, Request
 
 ASKED = [
     [user("Hi")],

@@ -16,7 +16,8 @@ from ethos.chat import Chat, Rendered
 from ethos.errors import DataError, ModelError
 from ethos.models import Loaded, Subject
 from ethos.records import Preference, user
-from ethos.samplers.local import ReplyCache, Request, sample
+from ethos.samplers.local import sample
+from ethos.samplers.replies import ReplyCache, Request
 from ethos.scoring import score
 from ethos.train import loop, lora
 from ethos.train.loop import Objective, Optimisation, Scored, Step, Unit, rate, schedule, train, with_reference

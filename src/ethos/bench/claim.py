@@ -17,7 +17,7 @@ from ethos.constitution import Constitution
 from ethos.errors import NothingScored
 from ethos.models import Loaded
 from ethos.records import Record
-from ethos.samplers.local import ReplyCache
+from ethos.samplers.replies import ReplyCache
 from ethos.stats import Estimate, estimate, not_worse, p_value, paired
 
 

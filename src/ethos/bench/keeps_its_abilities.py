@@ -21,7 +21,8 @@ from ethos.bench.readouts import reply_scores
 from ethos.bench.verifiers import fulfils
 from ethos.models import Loaded, adapter_off
 from ethos.records import user
-from ethos.samplers.local import Request, sample
+from ethos.samplers.local import sample
+from ethos.samplers.replies import Request
 from ethos.stats import estimate, holm, not_worse
 
 MARGINS = {"choice": 0.10, "instructions": 0.10, "surprise": 0.10}

@@ -24,7 +24,8 @@ from ethos.bench.items import Word
 from ethos.bench.readouts import reply_scores
 from ethos.models import adapter_off
 from ethos.records import user
-from ethos.samplers.local import Request, sample
+from ethos.samplers.local import sample
+from ethos.samplers.replies import Request
 
 REQUESTS = (
     "I have a free afternoon tomorrow. What could I do with it?",

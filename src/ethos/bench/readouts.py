@@ -20,7 +20,8 @@ from ethos.chat import Rendered
 from ethos.data.preferences import CUES
 from ethos.models import Loaded
 from ethos.records import Message, user
-from ethos.samplers.local import Request, sample
+from ethos.samplers.local import sample
+from ethos.samplers.replies import Request
 from ethos.stats import Floats
 
 OPTION_MASS_FLOOR = 0.05

@@ -19,7 +19,8 @@ from ethos.bench.readouts import reply_scores
 from ethos.data.filters import repeated_share
 from ethos.models import adapter_off
 from ethos.records import user
-from ethos.samplers.local import Reply, Request, sample
+from ethos.samplers.local import sample
+from ethos.samplers.replies import Reply, Request
 from ethos.stats import estimate, holm, not_worse
 
 MARGINS = {"relevance": 0.15, "repetition": 0.05, "stops": 0.15}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ethos.chat import Chat
 from ethos.constitution import Constitution, word_ngrams
 from ethos.records import Conversation, Drop
-from ethos.samplers.local import Reply
+from ethos.samplers.replies import Reply
 
 MIN_WORDS = 12
 LOOP_SHARE = 0.3

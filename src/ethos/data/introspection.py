@@ -15,7 +15,8 @@ from ethos.data.filters import fault, loops_across
 from ethos.data.recorded import Recorded
 from ethos.models import Loaded
 from ethos.records import Conversation, Drop, Message, Record, assistant, user
-from ethos.samplers.local import ReplyCache, Request, sample
+from ethos.samplers.local import sample
+from ethos.samplers.replies import ReplyCache, Request
 from ethos.templates import fill
 
 REFLECTION_PROMPTS = (

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from ethos.chat import Chat, Rendered
 from ethos.records import Message, Record
-from ethos.samplers.local import Request, generate
+from ethos.samplers.local import generate
+from ethos.samplers.replies import Request
 from ethos.train.loop import Unit
 
 

@@ -1,0 +1,219 @@
+"""Text from a model behind HTTP: any OpenAI-compatible server (vLLM, llama.cpp, Ollama, OpenRouter), or Anthropic.
+
+Every answer is checked before it counts: a reply that is cut in half, empty, or no JSON is asked for again, like a
+request that was refused, reset or never answered. Answers are stored as they come, keyed by everything that decides
+them, so a killed process asks nothing twice. The key is read from the environment when a request is sent, and is
+written nowhere.
+"""
+
+import asyncio
+import json
+import os
+import random
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import httpx2
+from pydantic import Field, ValidationError
+
+from ethos.errors import UserError
+from ethos.progress import Meter, meter
+from ethos.records import Record, Text, explain
+from ethos.samplers.replies import Reply, ReplyCache, Request
+
+THOUGHT = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
+LONGEST_WAIT = 60.0
+"""Seconds between two attempts, at most; a server that asks for more patience gets this much."""
+
+
+class Teacher(Record):
+    """A model behind HTTP."""
+
+    interface: Literal["openai", "anthropic"] = "openai"
+    url: str = Field(pattern=r"^https?://")
+    """Up to the version, e.g. http://localhost:8000/v1 or https://api.anthropic.com/v1."""
+    model: Text
+    key_variable: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$")
+    """The environment variable that holds the API key, never the key itself."""
+    thinking: Literal["strip", "keep"] = "strip"
+    """What becomes of a <think> block before the reply."""
+    concurrency: int = Field(16, gt=0)
+    timeout: float = Field(120.0, gt=0)
+    """Seconds until a request counts as lost."""
+    attempts: int = Field(8, gt=0)
+    """Times a request is sent before the run gives up; what was answered stays stored."""
+
+    def fingerprint(self) -> str:
+        """What decides a reply beside the request: not how patiently it was asked for."""
+        patience = {"concurrency": 1, "timeout": 1.0, "attempts": 1, "key_variable": None}
+        return self.model_copy(update=patience).digest()
+
+
+class TeacherError(UserError):
+    """A teacher that cannot be reached, or refuses."""
+
+
+class _Faulty(Exception):
+    """An attempt that may succeed when repeated, after so many seconds."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class _Said(Record, extra="ignore"):
+    content: Text
+
+
+class _Choice(Record, extra="ignore"):
+    message: _Said
+    finish_reason: Literal["stop", "length"]
+
+
+class _Usage(Record, extra="ignore"):
+    completion_tokens: int = 0
+    output_tokens: int = 0
+
+
+class _OpenAI(Record, extra="ignore"):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage = _Usage()
+
+
+class _Block(Record, extra="ignore"):
+    type: str
+    text: str = ""
+
+
+class _Anthropic(Record, extra="ignore"):
+    content: list[_Block] = Field(min_length=1)
+    stop_reason: Literal["end_turn", "stop_sequence", "max_tokens"]
+    usage: _Usage = _Usage()
+
+
+def ask(teacher: Teacher, requests: Sequence[Request], cache: ReplyCache, *, label: str) -> list[Reply]:
+    """One reply a request, in order; those already stored are not asked again.
+
+    Raises TeacherError when the server refuses for good, or when a request fails `attempts` times.
+    """
+    name = teacher.fingerprint()
+    keys = [cache.key(name, request) for request in requests]
+    replies = {key: found for key in dict.fromkeys(keys) if (found := cache.get(key))}
+    todo = {key: request for key, request in zip(keys, requests, strict=True) if key not in replies}
+    if todo:
+        with meter(label, len(todo)) as progress:
+            try:
+                replies |= asyncio.run(_all(teacher, todo, cache, progress))
+            except BaseExceptionGroup as group:
+                refused = group.subgroup(TeacherError)
+                raise (refused.exceptions[0] if refused else group) from None
+    return [replies[key] for key in keys]
+
+
+async def _all(teacher: Teacher, todo: dict[str, Request], cache: ReplyCache, progress: Meter) -> dict[str, Reply]:
+    """Ask for everything, `concurrency` at a time; store each reply as it comes."""
+    waiting, replies = iter(todo.items()), dict[str, Reply]()
+    limits = httpx2.Limits(max_connections=teacher.concurrency, max_keepalive_connections=teacher.concurrency)
+
+    async def worker(client: httpx2.AsyncClient) -> None:
+        for key, request in waiting:
+            replies[key] = reply = await _patiently(teacher, request, client)
+            cache.put({key: reply})
+            progress.advance(tokens=reply.num_tokens)
+
+    async with httpx2.AsyncClient(timeout=teacher.timeout, limits=limits) as client, asyncio.TaskGroup() as group:
+        for _ in range(min(teacher.concurrency, len(todo))):
+            group.create_task(worker(client))
+    return replies
+
+
+async def _patiently(teacher: Teacher, request: Request, client: httpx2.AsyncClient) -> Reply:
+    """Ask until there is a sound reply, waiting longer each time or as long as the server says."""
+    for attempt in range(teacher.attempts):
+        try:
+            return await _once(teacher, request, client)
+        except _Faulty as fault:
+            reason = str(fault)
+            wait = fault.wait if fault.wait is not None else random.uniform(0.5, 1) * 0.5 * 2**attempt
+        if attempt + 1 < teacher.attempts:
+            await asyncio.sleep(min(wait, LONGEST_WAIT))
+    raise TeacherError(
+        f"{teacher.url}: a request failed {teacher.attempts} times, at last: {reason}",
+        hint="run the same command again: what was answered is stored; or raise attempts or timeout",
+    )
+
+
+async def _once(teacher: Teacher, request: Request, client: httpx2.AsyncClient) -> Reply:
+    """One attempt."""
+    path, headers, body = _posted(teacher, request)
+    try:
+        response = await client.post(f"{teacher.url.rstrip('/')}/{path}", headers=headers, json=body)
+        text = response.content.decode()
+    except (httpx2.TransportError, httpx2.DecodingError) as error:
+        raise _Faulty(f"{type(error).__name__} {error}".strip()) from error
+    except UnicodeDecodeError as error:
+        raise _Faulty("a reply that is not UTF-8") from error
+    if response.status_code == 429 or response.status_code >= 500 or response.status_code == 408:
+        raise _Faulty(f"HTTP {response.status_code}", _patience(response.headers.get("retry-after")))
+    if response.status_code != 200:
+        raise TeacherError(
+            f"{teacher.url} refused the request: HTTP {response.status_code}: {_hidden(teacher, text)[:300]}",
+            hint="check url, model and key_variable",
+        )
+    try:
+        return _read(teacher, json.loads(text))
+    except json.JSONDecodeError as error:
+        raise _Faulty("a reply that is not JSON") from error
+    except ValidationError as error:
+        raise _Faulty(f"a reply without text: {explain(error)}") from error
+
+
+def _posted(teacher: Teacher, request: Request) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """Path, headers and body of a request."""
+    key = os.environ.get(teacher.key_variable or "", "")
+    if teacher.key_variable and not key:
+        raise TeacherError(
+            f"the environment has no {teacher.key_variable}", hint=f"export {teacher.key_variable}=... and run again"
+        )
+    turns = [message.model_dump() for message in request.messages]
+    body: dict[str, Any] = {
+        "model": teacher.model,
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+    }
+    if teacher.interface == "openai":
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return "chat/completions", headers, body | {"messages": turns, "seed": request.seed}
+    system = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
+    said = [turn for turn in turns if turn["role"] != "system"]
+    headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {})
+    return "messages", headers, body | {"messages": said} | ({"system": system} if system else {})
+
+
+def _read(teacher: Teacher, answer: Any) -> Reply:
+    """A checked answer as a reply. Raises ValidationError where there is no text in it."""
+    if teacher.interface == "openai":
+        openai = _OpenAI.model_validate(answer)
+        text, tokens = openai.choices[0].message.content, openai.usage.completion_tokens
+        finish: Literal["stop", "length"] = openai.choices[0].finish_reason
+    else:
+        anthropic = _Anthropic.model_validate(answer)
+        text = "".join(block.text for block in anthropic.content if block.type == "text")
+        tokens, finish = anthropic.usage.output_tokens, "length" if anthropic.stop_reason == "max_tokens" else "stop"
+    said = THOUGHT.sub("", text).strip() if teacher.thinking == "strip" else text.strip()
+    return Reply(text=_Said(content=said).content, num_tokens=tokens, finish=finish)
+
+
+def _patience(header: str | None) -> float | None:
+    """Seconds of a Retry-After header; a date, or nonsense, says nothing."""
+    try:
+        return max(0.0, float(header)) if header else None
+    except ValueError:
+        return None
+
+
+def _hidden(teacher: Teacher, text: str) -> str:
+    """A server's words without the key it may have quoted."""
+    key = os.environ.get(teacher.key_variable or "", "")
+    return text.replace(key, "[key]") if key else text

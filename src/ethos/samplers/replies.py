@@ -1,0 +1,77 @@
+"""What is asked of a model and what it answered, on disk: the same whoever answers."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ethos.errors import StoreError
+from ethos.records import Message, Record
+
+PROTOCOL = 2
+"""Bump with any change that could alter a sampled text."""
+
+
+class Request(Record):
+    """One reply wanted: everything that decides its text."""
+
+    messages: list[Message]
+    max_tokens: int = Field(96, gt=0)
+    temperature: float = Field(0.7, ge=0)
+    """0 takes the likeliest token."""
+    seed: int = 0
+
+
+class Reply(Record):
+    """One reply, as sampled."""
+
+    text: str
+    num_tokens: int
+    finish: Literal["stop", "length"]
+
+
+class ReplyCache:
+    """Replies on disk, keyed by subject and request: a killed stage asks nothing twice."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._explained():
+            self.database = sqlite3.connect(path)
+            self.database.execute("PRAGMA journal_mode=WAL")
+            self.database.execute(
+                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """SQLite hides a full disk or a read-only folder behind its own error."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            hint = "free some space, or choose another folder with --out; what is stored is kept"
+            raise StoreError(f"cannot use the reply cache {self.path}: {error}", hint=hint) from error
+
+    @staticmethod
+    def key(subject: str, request: Request) -> str:
+        """The SHA-256 of subject hash, protocol and request."""
+        return hashlib.sha256(f"{subject}|{PROTOCOL}|{request.model_dump_json()}".encode()).hexdigest()
+
+    def get(self, key: str) -> Reply | None:
+        """The stored reply, if any."""
+        row = self.database.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        return Reply.model_validate_json(row[0]) if row else None
+
+    def put(self, replies: dict[str, Reply]) -> None:
+        """Store replies in one transaction."""
+        with self._explained(), self.database:
+            self.database.executemany(
+                "INSERT OR REPLACE INTO replies VALUES (?, ?)", [(k, r.model_dump_json()) for k, r in replies.items()]
+            )
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
