@@ -203,7 +203,7 @@ def test_an_unfinished_or_missing_run_folder_says_how_to_finish_it(
 
 
 def test_an_unknown_subject_says_what_may_be_given(ethos: Ethos, tmp_path: Path) -> None:
-    refused(ethos("chat", tmp_path, "-m", "Hello"), "no subject at", "give 'base', a finished run folder")
+    refused(ethos("chat", tmp_path, "-m", "Hello"), "no subject at", "give 'base', a finished run's folder")
 
 
 def test_a_finished_run_is_run_again_and_reported_in_a_moment(

@@ -164,7 +164,7 @@ def test_every_claim_is_measured_on_exactly_the_subjects_of_the_manifest(tiny_ru
 
 def test_every_artefact_is_named_by_its_key(tiny_run: Path) -> None:
     keys = list(tiny_run.rglob(KEY))
-    assert len(keys) == 7 + len(SUBJECTS) * len(CLAIMS)
+    assert len(keys) == 8 + len(SUBJECTS) * len(CLAIMS)
     for key in keys:
         compact = json.dumps(json.loads(key.read_text()), separators=(",", ":"), ensure_ascii=False)
         assert hashlib.sha256(compact.encode()).hexdigest()[:12] == key.parent.name
@@ -212,7 +212,7 @@ def test_a_change_recomputes_what_follows_from_it_and_nothing_else(
     root, claim = copied(tiny_run, tmp_path), "measured/leaves_other_requests_alone"
     assert made_with(tiny_toml, root, "neutral.lora.rank=1") == ["neutral", claim]
     later = made_with(tiny_toml, root, "stages.1.lora.rank=1")
-    assert later == ["introspection", "combined", claim]
+    assert later == ["introspection", "contamination", "combined", claim]
     assert made_with(tiny_toml, root, "bench.per_split=1") == ["baseline", *[claim] * len(SUBJECTS)]
     assert made_with(tiny_toml, root) == []
 
@@ -235,7 +235,7 @@ def test_changed_items_are_checked_against_the_same_training_data_again(
 ) -> None:
     root = copied(tiny_run, tmp_path)
     monkeypatch.setattr(pipeline, "all_items_digest", lambda: "other items")
-    assert made_with(tiny_toml, root) == ["contamination"]
+    assert made_with(tiny_toml, root) == ["contamination"] * 2  # of what was recorded, and of what was sampled
 
 
 def prepared(config: RunConfig, folder: Path) -> Path:
@@ -272,6 +272,7 @@ def test_over_long_contrasts_are_dropped_whole_and_counted(tiny_toml: Path, tmp_
     [
         (["stages.0.optimisation.max_tokens=40"], "no contrast is left to train on\nhint: .*max_tokens = 40"),
         (["mixture.crossed=0", "mixture.poles=0", "mixture.voice=0"], "no contrast is left"),
+        (["mixture.replay=0"], "no replay row is left for the neutral control"),
     ],
 )
 def test_data_that_would_train_nothing_is_refused(

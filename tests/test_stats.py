@@ -11,20 +11,23 @@ from scipy import stats as scipy_stats
 
 from ethos.errors import NothingScored
 from ethos.stats import (
+    Duel,
     Estimate,
     Side,
+    agreement,
+    agreement_p,
     bootstrap_means,
     bounds,
-    correlation_p,
     detectable,
     estimate,
     generalisation_ratio,
     holm,
     items_needed,
     not_worse,
+    over_seeds,
+    over_seeds_p,
     p_value,
     paired,
-    rank_correlation,
     tost,
 )
 
@@ -318,20 +321,68 @@ def test_the_items_needed_give_the_power_they_promise() -> None:
     assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
-def test_rank_correlation_by_scipy_and_by_hand() -> None:
-    rng = np.random.default_rng(1)
-    one = rng.normal(size=40)
-    other = one + rng.normal(size=40)
-    found = rank_correlation(one.tolist(), other.tolist())
-    assert found.mean == pytest.approx(scipy_stats.spearmanr(one, other).statistic)
-    assert found.low < found.mean < found.high
-    assert correlation_p(one.tolist(), other.tolist()) < 0.01
-    assert correlation_p(one.tolist(), (-other).tolist()) > 0.99
-    assert rank_correlation([1, 2, 3], [3, 2, 1]).mean == pytest.approx(-1)
+def duelling(one: list[float], other: list[float], noise: float = 0.0, seed: int = 0) -> list[Duel]:
+    """Every pair of eight names, preferred by strength."""
+    rng = np.random.default_rng(seed)
+    names = [f"n{i}" for i in range(len(one))]
+    return [
+        (names[a], names[b], one[a] - one[b] + rng.normal(0, noise), other[a] - other[b] + rng.normal(0, noise))
+        for a in range(len(names))
+        for b in range(a + 1, len(names))
+    ]
 
 
-def test_what_does_not_vary_has_no_correlation() -> None:
-    assert rank_correlation([1, 1, 1], [1, 2, 3])[:3] == (0.0, -1.0, 1.0)
-    assert correlation_p([1, 1, 1], [1, 2, 3]) == 1.0
+STRENGTHS = [0.0, 1.0, 2.5, 3.0, 4.2, 5.0, 6.1, 7.5]
+
+
+def test_two_measures_of_one_strength_agree_and_of_opposite_ones_disagree() -> None:
+    same = duelling(STRENGTHS, [2 * s for s in STRENGTHS])
+    turned = duelling(STRENGTHS, [-s for s in STRENGTHS])
+    assert agreement(same)[:3] == pytest.approx((1.0, 1.0, 1.0))
+    assert agreement(turned).mean == pytest.approx(-1.0)
+    assert agreement_p(same) < 0.01
+    assert agreement_p(turned) > 0.99
+
+
+def test_turning_pairs_round_changes_nothing() -> None:
+    duels = duelling(STRENGTHS, STRENGTHS[::-1], noise=2.0)
+    flipped = [(b, a, -x, -y) if place % 3 else (a, b, x, y) for place, (a, b, x, y) in enumerate(duels)]
+    assert agreement(flipped) == agreement(duels)
+
+
+def test_independent_strengths_agree_by_chance_alone() -> None:
+    rng = np.random.default_rng(5)
+    ps = [
+        agreement_p(duelling(rng.normal(size=9).tolist(), rng.normal(size=9).tolist(), noise=0.5, seed=i))
+        for i in range(60)
+    ]
+    assert np.mean([p < 0.05 for p in ps]) <= 0.12
+
+
+def test_too_few_names_have_no_agreement() -> None:
     with pytest.raises(NothingScored):
-        rank_correlation([1, 2], [1, 2])
+        agreement(duelling(STRENGTHS[:5], STRENGTHS[:5]))
+
+
+def test_seeds_that_differ_make_the_interval_wider_than_items_would() -> None:
+    rng = np.random.default_rng(0)
+    items = rng.normal(0, 0.1, (1, 118))
+    alike, unlike = items + np.zeros((3, 1)), items + np.array([[-0.1], [0.0], [0.1]])
+    assert over_seeds(unlike).high - over_seeds(unlike).low > 3 * (over_seeds(alike).high - over_seeds(alike).low)
+    assert over_seeds_p(alike + 0.1) < 0.01
+    assert over_seeds_p(unlike + 0.1) > 0.05
+
+
+def test_seed_effects_do_not_pass_for_differences() -> None:
+    """118 items of sd 0.1 and seeds of sd 0.02, nominal 5 %: items alone would be fooled in a third of the cases."""
+    rng = np.random.default_rng(1)
+    found = [
+        over_seeds_p(rng.normal(0, 0.1, (3, 118)) + rng.normal(0, 0.02, (3, 1)), seed=place) < 0.05
+        for place in range(200)
+    ]
+    assert np.mean(found) <= 0.09
+
+
+def test_one_seed_or_one_item_says_nothing_of_others() -> None:
+    assert over_seeds_p(np.full((1, 50), 0.3)) == over_seeds_p(np.full((5, 1), 0.3)) == 1.0
+    assert over_seeds(np.full((5, 1), 0.3)).low == -math.inf

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import few_rows
+from ethos.bench.claim import Deciding
 from ethos.errors import ConfigError, DataError
 from ethos.plan import render_grid
 from ethos.store import KEY
-from ethos.study import STORE, Study, cells, finished, read_plan, read_study, run_study, settle
-from ethos.study_report import CONTROL, RESULTS, difference, grid, winner, write_study
+from ethos.study import STORE, Study, StudyError, cells, finished, preregister, read_plan, read_study, run_study, slug
+from ethos.study_report import CONTROL, RESULTS, better_up, difference, grid, winner, write_study
 
 ROOT = Path(__file__).parent.parent
 TINY = """
@@ -133,16 +135,16 @@ def test_a_killed_study_resumes_to_the_same_bytes(done: Path, file: Path, tmp_pa
 
 def test_a_changed_plan_is_refused_and_an_amended_one_is_told(done: Path, file: Path, tmp_path: Path) -> None:
     study = read_study(file)
-    settle(study, tmp_path, amend=False)
+    preregister(study, tmp_path, amend=False)
     changed = study.model_copy(update={"smallest_effect": 0.1, "seeds": (0,)})
     with pytest.raises(
         ConfigError, match=r"planned otherwise: smallest_effect changed from 0.5; seeds changed from \[0, 1\]"
     ):
-        settle(changed, tmp_path, amend=False)
+        preregister(changed, tmp_path, amend=False)
     assert read_plan(tmp_path).study == study
-    settle(changed, tmp_path, amend=True)
+    preregister(changed, tmp_path, amend=True)
     assert read_plan(tmp_path).amendments == ("smallest_effect changed from 0.5", "seeds changed from [0, 1]")
-    settle(changed, tmp_path, amend=False)  # the plan it now has
+    preregister(changed, tmp_path, amend=False)  # the plan it now has
 
 
 def test_the_report_tells_plan_outcomes_and_cost(done: Path) -> None:
@@ -178,7 +180,7 @@ def test_the_grid_is_planned_before_and_after(done: Path, file: Path, tmp_path: 
 
 
 def test_a_study_without_a_finished_cell_has_no_report(file: Path, tmp_path: Path) -> None:
-    settle(read_study(file), tmp_path, amend=False)
+    preregister(read_study(file), tmp_path, amend=False)
     with pytest.raises(DataError, match="no cell is finished yet"):
         write_study(tmp_path)
 
@@ -194,6 +196,9 @@ def test_a_study_without_a_finished_cell_has_no_report(file: Path, tmp_path: Pat
         ('method = "preference"', 'method = "dpo"', "arms.1.stages.1"),
         ("smallest_effect = 0.5", "smallest_effect = 0", "smallest_effect"),
         ("[[hypotheses]]", "[[guesses]]", "hypotheses: Field required"),
+        ('primary = "knows_when"', 'primary = "leaves_other_requests_alone"', "neither way is better on it"),
+        ('primary = "knows_when"', 'primary = "values_cohere"', "cannot be primary"),
+        ("max_tokens = 2000\nlearning_rate = 1e-2\n[[arms]]", "max_tokens = 900\n[[arms]]", "keep different rows"),
     ],
 )
 def test_a_bad_study_file_names_what_is_wrong(file: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -209,6 +214,35 @@ def test_every_shipped_study_is_whole(path: Path) -> None:
     study = read_study(path)
     assert isinstance(study, Study)
     assert f"ethos study run studies/{path.name}" in path.read_text().splitlines()[0]
+
+
+def test_a_cell_that_cannot_run_stops_no_other_and_is_named_at_the_end(file: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    text = file.read_text().replace(
+        'name = "sft"\n[[arms.stages]]\nmethod = "sft"', 'name = "sft"\n[[arms.stages]]\nmethod = "documents"'
+    )
+    broken.write_text(text)
+    study = read_study(broken)
+    with pytest.raises(StudyError, match=r"2 of 4 cells failed: .*-sft-0: no documents to learn from"):
+        run_study(study, tmp_path / "out")
+    assert [finished(tmp_path / "out", cell) for cell in cells(study)] == [False, True, False, True]
+
+
+def test_a_cell_is_no_longer_finished_when_its_data_change(done: Path, file: Path) -> None:
+    (cell, *_) = cells(read_study(file))
+    assert finished(done, cell)
+    longer = cell.config.mixture.model_copy(update={"crossed": 5})
+    assert not finished(done, cell._replace(config=cell.config.model_copy(update={"mixture": longer})))
+
+
+def test_two_constitutions_of_one_name_and_odd_names_are_told_apart(file: Path, tmp_path: Path) -> None:
+    assert slug("/a b/My_Character v2.toml") == "my-character-v2"
+    twice = tmp_path / "twice.toml"
+    twice.write_text(
+        re.sub(r"constitutions = .*", 'constitutions = ["a/neutral.toml", "b/neutral.toml"]', file.read_text())
+    )
+    with pytest.raises(ConfigError, match="two constitutions have the same name"):
+        read_study(twice)
 
 
 # --- who wins
@@ -228,21 +262,36 @@ def noisy(mean: float, seed: int, *, seeds: int = 3, items: int = 60) -> list[li
 
 
 def test_an_arm_wins_only_against_every_other() -> None:
-    assert winner(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2), c=noisy(0.1, 3))).startswith("**a** is ahead")
-    told = winner(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2), c=noisy(0.49, 3)))
+    arms = ["a", "b", "c"]
+    assert winner(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2), c=noisy(0.1, 3)), arms).startswith("**a** is ahead")
+    told = winner(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2), c=noisy(0.49, 3)), arms)
     assert told.startswith("No winner is named")
     assert "would settle it" in told
 
 
+def test_no_winner_is_named_before_all_arms_meet_on_seeds_and_items() -> None:
+    part = shifts(a=noisy(0.5, 1), b=noisy(0.0, 2))
+    assert winner(part, ["a", "b", "c"]) == "No winner is named yet: c lack finished cells in common."
+    apart = part | {("c", 7): {"i0": 1.0}}
+    assert winner(apart, ["a", "b", "c"]).startswith("No winner is named yet: the arms lack")
+    alone = shifts(a=noisy(0.5, 1, seeds=1), b=noisy(0.0, 2, seeds=1))
+    assert winner(alone, ["a", "b"]).startswith("No winner is named: one training seed")
+
+
 def test_the_control_is_no_arm() -> None:
-    assert winner(shifts(a=noisy(0.0, 1)) | {(CONTROL, 0): {"i0": 9.0}}) == "One arm: nothing is compared."
+    assert winner(shifts(a=noisy(0.0, 1)) | {(CONTROL, 0): {"i0": 9.0}}, ["a"]) == "One arm: nothing is compared."
+
+
+def test_where_lower_is_better_the_lowest_arm_wins() -> None:
+    part = Deciding("flattery", "flattery", better="lower")
+    gains = better_up(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2)), part)
+    assert winner(gains, ["a", "b"]).startswith("**b** is ahead")
 
 
 def test_null_studies_rarely_name_a_winner() -> None:
-    named = [
-        winner(shifts(a=noisy(0, s), b=noisy(0, s + 500), c=noisy(0, s + 900))).startswith("**") for s in range(60)
-    ]
-    assert sum(named) <= 5
+    arms = ["a", "b", "c"]
+    told = [winner(shifts(a=noisy(0, s), b=noisy(0, s + 500), c=noisy(0, s + 900)), arms) for s in range(60)]
+    assert sum(text.startswith("**") for text in told) <= 5
 
 
 @given(st.sets(st.integers(0, 3), min_size=1), st.sets(st.integers(0, 3), min_size=1))
@@ -261,6 +310,6 @@ def test_arms_meet_on_the_seeds_and_items_that_both_have(one: set[int], other: s
 def test_added_and_changed_arms_are_amendments_by_name(file: Path, tmp_path: Path) -> None:
     study = read_study(file)
     first = study.model_copy(update={"arms": study.arms[:1], "hypotheses": study.hypotheses[1:]})
-    settle(first, tmp_path, amend=False)
+    preregister(first, tmp_path, amend=False)
     with pytest.raises(ConfigError, match="arm dpo added; hypotheses changed from"):
-        settle(study, tmp_path, amend=False)
+        preregister(study, tmp_path, amend=False)

@@ -61,6 +61,7 @@ def to_toml(constitution: Constitution) -> str:
     """A constitution as the TOML file it would be read from. JSON strings are TOML basic strings."""
     head = [f"{key} = {_string(getattr(constitution, key))}" for key in ("name", "version", "summary", "licence")]
     head.append(f"priority = [{', '.join(map(_string, constitution.priority))}]")
+    head += [f"risk = {_string(constitution.risk)}"] if constitution.risk else []
     return "\n".join([*head, *(line for trait in constitution.trait for line in _trait_lines(trait))]) + "\n"
 
 
@@ -133,7 +134,7 @@ def diff(old: Constitution, new: Constitution) -> list[str]:
     """What changed, trait by trait, a line each; empty when nothing did."""
     lines = [
         f"{key}: {getattr(old, key)!r} -> {getattr(new, key)!r}"
-        for key in ("name", "version", "summary", "licence", "priority")
+        for key in ("name", "version", "summary", "licence", "priority", "risk")
         if getattr(old, key) != getattr(new, key)
     ]
     before, after = ({trait.name: trait for trait in each.trait} for each in (old, new))

@@ -5,16 +5,16 @@ ethos bench compare A B                     B against A, on the same items
 ethos bench plan out/quickstart --detect .05    how many items a shift of that size takes
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from statistics import stdev
 
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Score, differences
-from ethos.constitution import read_constitution
+from ethos.constitution import Constitution, read_constitution
 from ethos.errors import ConfigError, DataError
-from ethos.manifest import read_manifest, read_scores
+from ethos.manifest import MANIFEST, read_manifest, read_scores
 from ethos.measuring import SCORES, BenchSettings, Ruler, measure
 from ethos.records import read_jsonl
 from ethos.report.findings import Finding, findings
@@ -23,12 +23,13 @@ from ethos.stats import detectable, items_needed
 from ethos.store import Run, write_text
 from ethos.subjects import Found, find_subject
 
+DEFAULT_CONSTITUTION = "virtuous-reasoner"
 TABLE, NO_SCORES = "bench.md", tuple[Score, ...]()
 
 
-def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str, out: Path, *, seed: int) -> str:
+def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str | None, out: Path, *, seed: int) -> str:
     """Every subject against its own base, as Markdown; also written to `out`."""
-    written = read_constitution(constitution)
+    written = shared_constitution(names, constitution)
     found = [find_subject(name, written) for name in dict.fromkeys(names)]
     chosen = [each for each in found if each.subject.digest() != each.without_character().subject.digest()]
     if not chosen:
@@ -36,29 +37,41 @@ def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str, 
             "nothing to compare with a base", hint="name a run folder, an adapter's folder, or 'prompted'"
         )
     controls = {each.subject.base: each.without_character() for each in chosen}
-    scores = _measured([*controls.values(), *chosen], settings, constitution, out, seed)
+    scores = _measured([*controls.values(), *chosen], settings, written, out, seed)
     parts = [_table(each, controls[each.subject.base], scores, settings) for each in chosen]
     write_text(out / TABLE, "\n".join(parts))
     return "\n".join(parts)
 
 
-def compare(one: str, other: str, settings: BenchSettings, constitution: str, out: Path, *, seed: int) -> str:
+def compare(one: str, other: str, settings: BenchSettings, constitution: str | None, out: Path, *, seed: int) -> str:
     """The second subject judged as if the first were its base, as Markdown."""
-    written = read_constitution(constitution)
+    written = shared_constitution([one, other], constitution)
     first, second = (find_subject(name, written) for name in (one, other))
     if first.subject.digest() == second.subject.digest():
         raise ConfigError(f"{one} and {other} are the same subject")
-    scores = _measured([first, second], settings, constitution, out, seed)
+    scores = _measured([first, second], settings, written, out, seed)
     return f"Read 'base' as {one} below.\n\n" + _table(second, first, scores, settings)
 
 
+def shared_constitution(names: Sequence[str], given: str | None) -> Constitution:
+    """The constitution named, or the one that all runs among the subjects were trained on, or the virtuous reasoner."""
+    if given:
+        return read_constitution(given)
+    runs = [Path(name) for name in names if (Path(name) / MANIFEST).exists()]
+    own = {found.digest(): found for found in (read_manifest(run).constitution for run in runs)}
+    if len(own) > 1:
+        told = ", ".join(sorted(found.name for found in own.values()))
+        raise ConfigError(f"the runs have different constitutions: {told}", hint="choose one with --constitution")
+    return next(iter(own.values())) if own else read_constitution(DEFAULT_CONSTITUTION)
+
+
 def _measured(
-    found: Sequence[Found], settings: BenchSettings, constitution: str, out: Path, seed: int
+    found: Sequence[Found], settings: BenchSettings, constitution: Constitution, out: Path, seed: int
 ) -> dict[str, dict[str, Sequence[Score]]]:
     """Subject hash → claim → scores; a claim that was not asked for is empty."""
     run = Run(out)
     with run.opened(), closing(ReplyCache(out / "requests.sqlite")) as cache:
-        ruler = Ruler(settings, read_constitution(constitution), seed, run, cache)
+        ruler = Ruler(settings, constitution, seed, run, cache)
         folders = {
             each.subject.digest(): measure(ruler, each.subject, each.base, each.adapter).folders for each in found
         }
@@ -94,14 +107,9 @@ def render_power(root: Path, *, detect: float) -> str:
         base, trained = (read_scores(root, manifest, name, claim) for name in ("base", "trained"))
         for part in CLAIMS[claim].deciding:
             shifts = differences(base, trained, part.readout, part.splits)
-            if len(shifts) >= 2 and (spread := _spread(shifts)) > 0:
+            if len(shifts) >= 2 and (spread := stdev(shifts)) > 0:
                 now, needed = detectable(spread, len(shifts)), items_needed(spread, detect)
                 rows.append((claim, part.label, str(len(shifts)), f"{spread:.3f}", f"{now:.3f}", f"{needed:,}"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     told = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*told, "80 % power, two-sided 5 %, paired, items independent"])
-
-
-def _spread(values: Sequence[float]) -> float:
-    mean = sum(values) / len(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))

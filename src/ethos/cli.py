@@ -28,7 +28,12 @@ app.add_typer(data, name="data")
 Claims = Annotated[list[str] | None, typer.Option("--claim", help="A claim; repeat for more.  [default: all]")]
 Items = Annotated[str, typer.Option(help="sealed, or development for everything that is tuned.")]
 PerSplit = Annotated[int | None, typer.Option(min=1, help="Items per split and claim.  [default: all]")]
-ByConstitution = Annotated[str, typer.Option("--constitution", help="A .toml file, or a shipped name.")]
+ByConstitution = Annotated[
+    str | None,
+    typer.Option(
+        "--constitution", help="A .toml file or shipped name.  [default: the runs' own, or virtuous-reasoner]"
+    ),
+]
 BenchFolder = Annotated[Path, typer.Option(help="Where scores are kept; what is there is not measured again.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the sampled replies.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. out/quickstart.")]
@@ -145,7 +150,7 @@ def study_report(folder: Annotated[Path, typer.Argument(help="A study's folder."
 def bench_run(
     subjects: Annotated[list[str], typer.Argument(help="Run folders, adapter folders, model folders, or 'prompted'.")],
     claim: Claims = None,
-    constitution: ByConstitution = "virtuous-reasoner",
+    constitution: ByConstitution = None,
     items: Items = "sealed",
     per_split: PerSplit = None,
     out: BenchFolder = Path("out/bench"),
@@ -163,7 +168,7 @@ def bench_compare(
     one: Annotated[str, typer.Argument(help="A subject.")],
     other: Annotated[str, typer.Argument(help="The subject to judge against it.")],
     claim: Claims = None,
-    constitution: ByConstitution = "virtuous-reasoner",
+    constitution: ByConstitution = None,
     items: Items = "sealed",
     per_split: PerSplit = None,
     out: BenchFolder = Path("out/bench"),

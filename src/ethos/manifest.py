@@ -19,6 +19,8 @@ class Manifest(Record):
     """A finished run. Paths are relative to the run folder."""
 
     config: RunConfig
+    fingerprint: str = ""
+    """One hash of everything that decided its artefacts: settings, data, items, claims, weights."""
     constitution: Constitution
     ethos: str
     versions: dict[str, str]

@@ -14,7 +14,7 @@ from ethos.bench.items import DEVELOPMENT, ITEMS, items_digest
 from ethos.constitution import Constitution
 from ethos.models import Loaded, Subject, load_subject
 from ethos.records import Record, to_jsonl
-from ethos.samplers.replies import ReplyCache
+from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import Run, write_text
 
 SCORES = "scores.jsonl"
@@ -53,6 +53,7 @@ class BenchSettings(Record):
 class MeasureKey(Record):
     """What decides one subject's scores on one claim."""
 
+    protocol: int = PROTOCOL
     subject: str
     claim: str
     version: int

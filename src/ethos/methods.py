@@ -45,7 +45,7 @@ PREFERENCES, CONVERSATIONS, REPLAY, DOCUMENTS = (
     f"{kind}.jsonl" for kind in ("preferences", "conversations", "replay", "documents")
 )
 
-R = TypeVar("R", Conversation, Document)
+R = TypeVar("R", Preference, Conversation, Document)
 
 
 class Rows(NamedTuple):
@@ -194,6 +194,7 @@ class IntrospectionTraining(Method):
         student = Subject(
             name="student",
             base=given.base_name,
+            reading=models.reading_digest(given.base),
             adapter=models.adapter_digest(given.on) if given.on else None,
             system=given.constitution.system_prompt(),
         )
@@ -324,10 +325,10 @@ def different(units: Sequence[Unit]) -> list[Unit]:
 
 
 def read_rows(data: Path) -> Rows:
-    """The rows of a data folder. Every file but the contrasts' may rightly be empty."""
+    """The rows of a folder; a file may rightly be empty or missing."""
 
     return Rows(
-        contrasts=read_jsonl(data / PREFERENCES, Preference),
+        contrasts=_optional(data / PREFERENCES, Preference),
         conversations=_optional(data / CONVERSATIONS, Conversation),
         replay=_optional(data / REPLAY, Conversation),
         documents=_optional(data / DOCUMENTS, Document),
@@ -335,7 +336,7 @@ def read_rows(data: Path) -> Rows:
 
 
 def _optional(path: Path, kind: type[R]) -> list[R]:
-    return read_jsonl(path, kind) if path.stat().st_size else []
+    return read_jsonl(path, kind) if path.exists() and path.stat().st_size else []
 
 
 def learn(stage: Method, given: Given, folder: Path, *, label: str) -> None:

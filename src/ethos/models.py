@@ -41,6 +41,8 @@ class Subject(Record):
     name: str
     base: str
     """SHA-256 prefix of the base weights."""
+    reading: str = ""
+    """SHA-256 prefix of the base's configuration, tokenizer and chat template."""
     adapter: str | None = None
     """SHA-256 prefix of the adapter's weights."""
     system: str | None = None
@@ -155,6 +157,13 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 def base_digest(folder: Path) -> str:
     """12 hex digits naming the base weights."""
     return _weights_digest(sorted(folder.glob("*.safetensors")), folder)
+
+
+def reading_digest(folder: Path) -> str:
+    """12 hex digits naming how a model reads and is laid out: configuration, tokenizer, chat template."""
+    names = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    found = [folder / name for name in names if (folder / name).exists()]
+    return hashlib.sha256("".join(f"{file.name}{sha256_of(file)}" for file in found).encode()).hexdigest()[:12]
 
 
 def adapter_digest(folder: Path) -> str:

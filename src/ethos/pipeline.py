@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ethos import __version__, models
 from ethos.bench.baseline import baseline_scores
+from ethos.bench.battery import find_claim
 from ethos.bench.items import all_items_digest, contaminated, items_digest
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, read_constitution
@@ -27,7 +28,7 @@ from ethos.data.recorded import Recorded, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
 from ethos.manifest import MANIFEST, Manifest
-from ethos.measuring import Measured, Ruler, measure
+from ethos.measuring import Measured, Ruler, measure, measure_key
 from ethos.methods import (
     CONVERSATIONS,
     DOCUMENTS,
@@ -55,6 +56,7 @@ class DataKey(Record):
 
     version: int = 2
     base: str
+    reading: str
     constitution: str
     recorded: str
     mixture: Mixture
@@ -120,7 +122,7 @@ def run_experiment(config: RunConfig, run: Run) -> Path:
         inputs = read_inputs(config)
         keys = stage_keys(config, inputs)
         data = run.stage("data", keys.data, lambda folder: prepare_data(config, inputs, folder))
-        run.stage("contamination", keys.contamination, lambda folder: refuse_contamination(data, folder))
+        run.stage("contamination", keys.contamination, partial(refuse_contamination, data))
         trained = train_stages(config, inputs, run, keys, data, cache)
         neutral = run.stage(
             "neutral",
@@ -150,6 +152,9 @@ def train_stages(
     for name, stage in config.named_stages.items():
         make = partial(learn, stage, given(config, inputs, data, cache, on=adapter), label=name)
         folders[name] = run.stage(stage.method, keys.stages[name], make)
+        if (folders[name] / CONVERSATIONS).exists():  # sampled; items may have changed since
+            own = ContaminationKey(data=keys.stages[name].digest(), items=keys.contamination.items)
+            run.stage("contamination", own, partial(refuse_contamination, folders[name]))
         add = partial(lora.add_exactly, adapter or folders[name], folders[name])
         adapter = run.stage(*sum_of(keys, name), add)  # the first stage's is there already: its own
     assert adapter is not None
@@ -173,6 +178,7 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
     """All keys, without computing anything."""
     data = DataKey(
         base=inputs.base_name,
+        reading=models.reading_digest(inputs.base),
         constitution=inputs.constitution.digest(),
         recorded=digest_of([row for rows in inputs.recorded for row in rows]),
         mixture=config.mixture,
@@ -192,6 +198,16 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         seed=config.seed,
     )
     return Keys(data, contamination, stages, stage_key(config.control, data, "", config.seed), baseline)
+
+
+def fingerprint(config: RunConfig, inputs: Inputs) -> str:
+    """One hash of everything that decides a run's artefacts."""
+    keys, anyone = stage_keys(config, inputs), subject_of(inputs, "base", None)
+    claims = [
+        measure_key(config.bench, inputs.constitution, config.seed, anyone, find_claim(name))
+        for name in config.bench.claims
+    ]
+    return digest_of([keys.data, keys.contamination, *keys.stages.values(), keys.neutral, keys.baseline, *claims])
 
 
 def stage_key(stage: Stage, data: DataKey, on: str, seed: int) -> StageKey:
@@ -243,6 +259,10 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
             f"{len(too_long)} of {len({row.group for row in rows})} contrasts are longer than {limit} tokens",
             hint="raise max_tokens",
         )
+    if not replay:
+        raise DataError(
+            "no replay row is left for the neutral control to learn from", hint="raise mixture.replay or max_tokens"
+        )
     write_text(folder / PREFERENCES, to_jsonl(kept))
     write_text(folder / CONVERSATIONS, to_jsonl(talks))
     write_text(folder / REPLAY, to_jsonl(replay))
@@ -250,13 +270,13 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     write_text(folder / "dropped.jsonl", to_jsonl([*dropped, *long_talks, *long_replay]))
 
 
-def refuse_contamination(data: Path, folder: Path) -> None:
-    """Refuse recorded rows that share eight words in a row with a benchmark item."""
-    rows = [row for kind in read_rows(data) for row in kind]
+def refuse_contamination(made: Path, folder: Path) -> None:
+    """Refuse training rows, recorded or sampled, that share eight words in a row with a benchmark item."""
+    rows = [row for kind in read_rows(made) for row in kind]
     if shared := contaminated(rows):
         raise DataError(
             f"{len(shared)} training rows share eight words in a row with a benchmark item: {', '.join(shared[:5])}",
-            hint="reword the training rows; benchmark items stay as they are",
+            hint="reword recorded rows; delete the stage's folder to sample again; benchmark items stay as they are",
         )
     write_text(folder / "checked.json", json.dumps({"rows": len(rows)}))
 
@@ -280,6 +300,7 @@ def subject_of(inputs: Inputs, name: str, adapter: Path | None) -> Subject:
     return Subject(
         name=name,
         base=inputs.base_name,
+        reading=models.reading_digest(inputs.base),
         adapter=models.adapter_digest(adapter) if adapter else None,
         system=inputs.constitution.system_prompt() if name == "prompted" else None,
     )
@@ -291,6 +312,7 @@ def write_manifest(
     """`manifest.json`: what was run, on what, and where everything lies. The report starts from it."""
     manifest = Manifest(
         config=config,
+        fingerprint=fingerprint(config, inputs),
         constitution=inputs.constitution,
         ethos=__version__,
         versions={name: version(name) for name in ("torch", "transformers", "peft", "numpy", "scipy", "scikit-learn")},

@@ -106,20 +106,32 @@ def generalisation_ratio(outside: Sequence[float], inside: Sequence[float], *, s
 
 
 def over_seeds(shifts_SI: Floats, *, seed: int = 0) -> Estimate:
-    """Mean of shifts by training seed and item, with a bootstrap that resamples seeds and items: (seeds, items).
+    """Mean of shifts by training seed and item, (seeds, items), with an interval that covers both.
 
-    With one seed the interval is over items alone; with few it is narrow by as much as few seeds can tell.
+    The wider of two: a bootstrap over seeds and items together, which is too sure of few seeds, and Student's t over
+    the seeds' means. With one seed it speaks of items alone; with one item nothing is known.
     """
-    means = _resampled_grid(shifts_SI, seed=seed)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Estimate(float(shifts_SI.mean()), float(low), float(high), shifts_SI.shape[1])
+    mean, num_seeds = float(shifts_SI.mean()), len(shifts_SI)
+    if shifts_SI.shape[1] < 2:
+        return Estimate(mean, -math.inf, math.inf, shifts_SI.shape[1])
+    low, high = np.percentile(_resampled_grid(shifts_SI, seed=seed), [2.5, 97.5])
+    reach = 0.0
+    if num_seeds > 1:
+        spread = float(shifts_SI.mean(1).std(ddof=1)) / math.sqrt(num_seeds)
+        reach = float(scipy_stats.t.ppf(0.975, num_seeds - 1)) * spread
+    return Estimate(mean, min(float(low), mean - reach), max(float(high), mean + reach), shifts_SI.shape[1])
 
 
 def over_seeds_p(shifts_SI: Floats, *, seed: int = 0) -> float:
-    """Two-sided bootstrap p of the mean being zero, over seeds and items; never below 1 / (resamples + 1)."""
+    """Two-sided p of a mean of zero: the greater of the bootstrap's over seeds and items and Student's over seeds.
+
+    One seed, or one item, says nothing of the others: 1.
+    """
+    if min(shifts_SI.shape) < 2:
+        return 1.0
     means = _resampled_grid(shifts_SI, seed=seed)
     tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return min(1.0, 2 * (tail + 1) / (len(means) + 1))
+    return max(min(1.0, 2 * (tail + 1) / (len(means) + 1)), p_value(shifts_SI.mean(1).tolist()))
 
 
 def _resampled_grid(shifts_SI: Floats, *, seed: int) -> Floats:
@@ -131,31 +143,54 @@ def _resampled_grid(shifts_SI: Floats, *, seed: int) -> Floats:
     return np.asarray(((rows @ shifts_SI) * columns).sum(1), dtype=np.float64)
 
 
-def rank_correlation(one: Sequence[float], other: Sequence[float], *, seed: int = 0) -> Estimate:
-    """Spearman's ρ with a bootstrap interval over the pairs of values; NothingScored under three pairs.
+Duel = tuple[str, str, float, float]
+"""Two names, and by how much each of two measures prefers the first."""
+LEAST_NAMES = 6
+"""Fewer names than this have too few orders for a permutation test."""
 
-    Where one side does not vary there is no correlation: 0, and an interval of the whole range.
+
+def agreement(duels: Sequence[Duel], *, seed: int = 0) -> Estimate:
+    """Correlation of two measures over pairs of names, about zero: Σxy / √(Σx² Σy²).
+
+    Turning a pair round changes nothing. The interval resamples names, since pairs that share one are not
+    independent; NothingScored under `LEAST_NAMES` names.
     """
-    if len(one) < 3:
-        raise NothingScored(f"{len(one)} pairs of values have no rank correlation")
-    x, y = scipy_stats.rankdata(one), scipy_stats.rankdata(other)
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Estimate(0.0, -1.0, 1.0, len(one))
-    draws = np.random.default_rng(seed).integers(len(x), size=(RESAMPLES, len(x)))
-    a = scipy_stats.rankdata(np.array(one)[draws], axis=1)
-    b = scipy_stats.rankdata(np.array(other)[draws], axis=1)
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    norms = np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    found = np.divide((a * b).sum(1), norms, out=np.zeros(len(a)), where=norms > 0)
+    x_NN, y_NN = _matrices(duels)
+    rng = np.random.default_rng(seed)
+    num = len(x_NN)
+    weights_RN = rng.multinomial(num, np.full(num, 1 / num), RESAMPLES)
+    found = [_about_zero(x_NN, y_NN, np.outer(w_N, w_N)) for w_N in weights_RN]
     low, high = np.percentile(found, [2.5, 97.5])
-    return Estimate(float(np.corrcoef(x, y)[0, 1]), float(low), float(high), len(one))
+    return Estimate(_about_zero(x_NN, y_NN, np.ones_like(x_NN)), float(low), float(high), len(duels))
 
 
-def correlation_p(one: Sequence[float], other: Sequence[float]) -> float:
-    """One-sided p of Spearman's ρ being zero or less; 1 where it cannot be tested."""
-    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return 1.0
-    return float(scipy_stats.spearmanr(one, other, alternative="greater").pvalue)
+def agreement_p(duels: Sequence[Duel], *, seed: int = 0) -> float:
+    """One-sided p of no agreement: how many relabellings of the second's names agree as well (Mantel)."""
+    x_NN, y_NN = _matrices(duels)
+    rng, ones = np.random.default_rng(seed), np.ones_like(x_NN)
+    seen = _about_zero(x_NN, y_NN, ones)
+    orders = (rng.permutation(len(x_NN)) for _ in range(RESAMPLES))
+    as_good = sum(_about_zero(x_NN, y_NN[np.ix_(order, order)], ones) >= seen for order in orders)
+    return (as_good + 1) / (RESAMPLES + 1)
+
+
+def _matrices(duels: Sequence[Duel]) -> tuple[Floats, Floats]:
+    """Both measures as antisymmetric matrices over the names."""
+    names = {
+        name: place for place, name in enumerate(sorted({name for one, other, *_ in duels for name in (one, other)}))
+    }
+    if len(names) < LEAST_NAMES:
+        raise NothingScored(f"{len(names)} names have no agreement to be measured; {LEAST_NAMES} would do")
+    x_NN, y_NN = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
+    for one, other, x, y in duels:
+        a, b = names[one], names[other]
+        x_NN[a, b], x_NN[b, a], y_NN[a, b], y_NN[b, a] = x, -x, y, -y
+    return x_NN, y_NN
+
+
+def _about_zero(x_NN: Floats, y_NN: Floats, weights_NN: Floats) -> float:
+    scale = math.sqrt(float((weights_NN * x_NN**2).sum() * (weights_NN * y_NN**2).sum()))
+    return float((weights_NN * x_NN * y_NN).sum()) / scale if scale else 0.0
 
 
 def p_value(values: Sequence[float], *, mean: float = 0.0, side: Side = "two-sided") -> float:

@@ -9,10 +9,12 @@ cell runs. A changed plan is refused, unless it is amended openly: the report th
 """
 
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -23,17 +25,21 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ethos.bench.battery import find_claim
 from ethos.config import RunConfig
 from ethos.data.preferences import Mixture
-from ethos.errors import ConfigError, DataError
+from ethos.errors import ConfigError, DataError, UserError
 from ethos.manifest import MANIFEST
 from ethos.measuring import BenchSettings
 from ethos.methods import Stage
 from ethos.models import DEFAULT_MODEL
-from ethos.pipeline import run_experiment
+from ethos.pipeline import Inputs, fingerprint, read_inputs, run_experiment
 from ethos.records import Record, Text, explain, read_text
 from ethos.store import Run, write_text
 from ethos.train.fit import Training
 
 PLAN, STORE, CELLS = "plan.json", "store", "cells"
+
+
+class StudyError(UserError):
+    """Cells of a study that could not be run."""
 
 
 class Arm(Record):
@@ -83,8 +89,11 @@ class Study(Record):
 
     @field_validator("primary")
     @classmethod
-    def _known(cls, name: str) -> str:
-        return find_claim(name).name
+    def _comparable(cls, name: str) -> str:
+        claim = find_claim(name)
+        if claim.deciding[0].better is None:
+            raise ValueError(f"{name} cannot be primary: neither way is better on it, or it is no mean over items")
+        return claim.name
 
     @model_validator(mode="after")
     def _sound(self) -> "Study":
@@ -95,6 +104,12 @@ class Study(Record):
             raise ValueError("a seed stands twice")
         if unknown := {arm for h in self.hypotheses for arm in (h.better, h.than) if arm} - set(names):
             raise ValueError(f"hypotheses name arms that are not there: {', '.join(sorted(unknown))}")
+        cells_ = [(slug(constitution), arm) for constitution in self.constitutions for arm in names]
+        if len(set(cells_)) < len(cells_):
+            raise ValueError("two constitutions have the same name")
+        limits = {min(stage.optimisation.max_tokens for stage in arm.stages) for arm in self.arms}
+        if len({min(limit, self.common.neutral.optimisation.max_tokens) for limit in limits}) > 1:
+            raise ValueError(f"arms would keep different rows: their shortest max_tokens are {sorted(limits)}")
         if self.primary not in self.common.bench.claims:
             raise ValueError(f"the primary claim {self.primary!r} is not in common.bench.claims")
         return self
@@ -141,7 +156,7 @@ def cells(study: Study) -> list[Cell]:
             constitution,
             seed,
             RunConfig(
-                name=f"{Path(constitution).stem}-{arm.name}-{seed}",
+                name=f"{slug(constitution)}-{arm.name}-{seed}",
                 seed=seed,
                 model=study.common.model,
                 constitution=constitution,
@@ -157,15 +172,33 @@ def cells(study: Study) -> list[Cell]:
     ]
 
 
+def slug(constitution: str) -> str:
+    """A constitution's name, as a folder may be called."""
+    return re.sub(r"[^a-z0-9]+", "-", Path(constitution).stem.lower()).strip("-") or "constitution"
+
+
 def run_study(study: Study, root: Path, *, workers: int = 1, amend: bool = False) -> None:
-    """Run every cell that is not finished. A killed study resumes; a finished one only reads."""
-    settle(study, root, amend=amend)
+    """Run every cell that is not finished. A killed study resumes; a finished one only reads.
+
+    A cell that cannot be run does not stop the others: StudyError names all that failed, at the end.
+    """
+    preregister(study, root, amend=amend)
     todo = [cell for cell in cells(study) if not finished(root, cell)]
-    for done, cell in enumerate(_each(todo, root, workers), 1):
-        print(f"study {study.name}: {cell.name} done, {done} of {len(todo)}", file=sys.stderr, flush=True)
+    failed: dict[str, UserError] = {}
+    for done, (cell, error) in enumerate(_each(todo, root, workers), 1):
+        if error:
+            failed[cell.name] = error
+        told = "failed" if error else "done"
+        print(f"study {study.name}: {cell.name} {told}, {done} of {len(todo)}", file=sys.stderr, flush=True)
+    if failed:
+        reasons = "; ".join(f"{name}: {str(error).splitlines()[0]}" for name, error in failed.items())
+        raise StudyError(
+            f"{len(failed)} of {len(todo)} cells failed: {reasons}",
+            hint="mend them and run the same command again: the other cells are finished",
+        )
 
 
-def settle(study: Study, root: Path, *, amend: bool) -> Plan:
+def preregister(study: Study, root: Path, *, amend: bool) -> Plan:
     """Write the plan down, or hold the study to the one that is there."""
     path = root / PLAN
     if not path.exists():
@@ -213,25 +246,39 @@ def cell_run(root: Path, cell: Cell) -> Run:
 
 
 def finished(root: Path, cell: Cell) -> bool:
-    """Whether the cell ran to its end with these settings."""
+    """Whether the cell ran to its end with these settings, data, items and weights."""
     path = root / CELLS / cell.name / MANIFEST
-    return path.exists() and json.loads(read_text(path))["config"] == cell.config.model_dump(mode="json")
+    if not path.exists():
+        return False
+    inputs = _inputs(cell.config.model, cell.config.constitution)
+    return bool(json.loads(read_text(path))["fingerprint"] == fingerprint(cell.config, inputs))
 
 
-def _each(todo: list[Cell], root: Path, workers: int) -> Iterator[Cell]:
+@cache
+def _inputs(model: str, constitution: str) -> Inputs:
+    return read_inputs(RunConfig(name="inputs", model=model, constitution=constitution))
+
+
+Outcome = tuple[Cell, UserError | None]
+
+
+def _each(todo: list[Cell], root: Path, workers: int) -> Iterator[Outcome]:
     """Run cells one by one here, or in a pool of processes that share the processor's threads; yield each when done."""
     if workers == 1:
         for cell in todo:
-            run_experiment(cell.config, cell_run(root, cell))
-            yield cell
+            yield cell, _run_cell(root, cell)
         return
     threads = max(1, torch.get_num_threads() // workers)
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
         running = {pool.submit(_run_cell, root, cell): cell for cell in todo}
         for future in as_completed(running):
-            future.result()
-            yield running[future]
+            yield running[future], future.result()
 
 
-def _run_cell(root: Path, cell: Cell) -> None:
-    run_experiment(cell.config, cell_run(root, cell))
+def _run_cell(root: Path, cell: Cell) -> UserError | None:
+    """Run one cell; the reason where it cannot be run."""
+    try:
+        run_experiment(cell.config, cell_run(root, cell))
+    except UserError as error:
+        return error
+    return None

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from ethos.manifest import Manifest, read_manifest, read_scores
 from ethos.records import read_jsonl, read_text
 from ethos.report.markdown import bullets, plain, table
 from ethos.report.summary import BASE, NEUTRAL, TRAINED
-from ethos.stats import Estimate, Floats, holm, items_needed, over_seeds, over_seeds_p
+from ethos.stats import Floats, holm, items_needed, over_seeds, over_seeds_p
 from ethos.store import TIMING, write_text
 from ethos.study import CELLS, Cell, Hypothesis, Plan, cells, finished, read_plan
 from ethos.train.fit import LOG
@@ -74,10 +75,16 @@ def markdown(plan: Plan, done: Sequence[Done]) -> str:
         parts += ["## Amended after the plan was written", bullets(map(plain, plan.amendments))]
     for constitution, group in groupby(sorted(done, key=lambda d: d.cell.constitution), lambda d: d.cell.constitution):
         own = list(group)
-        shifts = line_shifts(own, study.primary, CLAIMS[study.primary].deciding[0])
-        parts += [f"## {plain(Path(constitution).stem)}", winner(shifts), "### Expected", bullets(judged(plan, shifts))]
+        part = CLAIMS[study.primary].deciding[0]
+        gains = better_up(line_shifts(own, study.primary, part), part)
+        names = [arm.name for arm in study.arms]
+        parts += [f"## {plain(Path(constitution).stem)}", winner(gains, names)]
+        parts += ["### Expected", bullets(judged(plan, gains))]
         parts += ["### Shift from base", table(*shift_table(own, plan)), "### Cost", table(*cost_table(own))]
-    parts.append("Cells: mean shift from base, 95 % interval over seeds and items. Control: the neutral adapter.")
+    parts.append(
+        "Cells: mean shift from base over seeds and items, with a 95 % interval over both (with one seed, over items"
+        " alone), and how many items every seed scored. Control: the neutral adapter."
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -93,9 +100,19 @@ def line_shifts(done: Sequence[Done], claim: str, part: Deciding) -> dict[tuple[
 
 
 def _values(done: Done, subject: str, claim: str, part: Deciding) -> dict[str, float]:
-    """Item and split → value, of the items that have one."""
+    """Item → its mean value, of the items that have one."""
     scores: Sequence[Score] = read_scores(done.root, done.manifest, subject, claim)
-    return {f"{s.item}·{s.split}": s.value for s in pick(scores, part.readout, part.splits) if s.value is not None}
+    values: dict[str, list[float]] = {}
+    for score in pick(scores, part.readout, part.splits):
+        if score.value is not None:
+            values.setdefault(score.item, []).append(score.value)
+    return {item: fmean(found) for item, found in values.items()}
+
+
+def better_up(shifts: Shifts, part: Deciding) -> Shifts:
+    """The shifts with the better direction upwards."""
+    sign = -1.0 if part.better == "lower" else 1.0
+    return {key: {item: sign * value for item, value in found.items()} for key, found in shifts.items()}
 
 
 def grid(shifts: Shifts, arms: Sequence[str]) -> list[Floats]:
@@ -111,28 +128,36 @@ def difference(shifts: Shifts, one: str, other: str) -> Floats | None:
     return first - second if first.size else None
 
 
-def winner(shifts: Shifts) -> str:
-    """The arm that beats every other, or why there is none."""
-    arms = sorted({arm for arm, _ in shifts if arm != CONTROL})
+def winner(gains: Shifts, arms: Sequence[str]) -> str:
+    """The arm that beats every other on the seeds and items that all have, or why there is none."""
     if len(arms) < 2:
         return "One arm: nothing is compared."
-    best = max(arms, key=lambda arm: float(grid(shifts, [arm])[0].mean()))
-    gaps = {arm: gap for arm in arms if arm != best and (gap := difference(shifts, best, arm)) is not None}
+    missing = [arm for arm in arms if not any(name == arm for name, _ in gains)]
+    grids = {} if missing else dict(zip(arms, grid(gains, arms), strict=True))
+    if missing or not next(iter(grids.values())).size:
+        return f"No winner is named yet: {', '.join(missing) or 'the arms'} lack finished cells in common."
+    best = max(arms, key=lambda arm: float(grids[arm].mean()))
+    gaps = {arm: grids[best] - grids[arm] for arm in arms if arm != best}
+    if len(grids[best]) < 2:
+        return f"No winner is named: one training seed says nothing of others ({best} is ahead on it)."
     adjusted = dict(zip(gaps, holm([over_seeds_p(gap) for gap in gaps.values()]), strict=True))
-    close = {arm: p for arm, p in adjusted.items() if p >= ALPHA}
-    if not close and gaps:
+    close = [arm for arm, p in adjusted.items() if p >= ALPHA]
+    if not close:
         return f"**{best}** is ahead of every other arm (Holm-corrected p at most {max(adjusted.values()):.3f})."
-    nearest = min(close, key=lambda arm: abs(float(gaps[arm].mean()))) if close else ""
-    return f"No winner is named: {best} is not clearly ahead of {', '.join(close)}.{_settling(gaps, nearest)}"
+    nearest = min(close, key=lambda arm: abs(float(gaps[arm].mean())))
+    return f"No winner is named: {best} is not clearly ahead of {', '.join(close)}.{_settling(gaps[nearest], nearest)}"
 
 
-def _settling(gaps: Mapping[str, Floats], arm: str) -> str:
-    """How many items would settle a comparison, were the difference what it seems."""
-    if arm not in gaps or gaps[arm].shape[1] < 2 or not gaps[arm].mean():
+def _settling(gap_SI: Floats, arm: str) -> str:
+    """What would settle a comparison, were the difference what it seems: more seeds, or so many items."""
+    mean, num_seeds, num_items = float(gap_SI.mean()), *gap_SI.shape
+    if not mean or num_items < 2:
         return ""
-    by_item = gaps[arm].mean(0)
-    needed = items_needed(float(by_item.std(ddof=1)), abs(float(by_item.mean())))
-    return f" Against {arm}, {needed:,} items would settle it, if the difference is as it seems."
+    by_item = gap_SI.mean(0)
+    needed = items_needed(float(by_item.std(ddof=1)), abs(mean))
+    if needed <= num_items:
+        return f" Against {arm}, more training seeds would settle it: the {num_seeds} differ too much."
+    return f" Against {arm}, {needed:,} items would settle it, if the difference is as it seems and seeds agree."
 
 
 def judged(plan: Plan, shifts: Shifts) -> Iterator[str]:
@@ -144,15 +169,16 @@ def judged(plan: Plan, shifts: Shifts) -> Iterator[str]:
 
 
 def _verdict(hypothesis: Hypothesis, shifts: Shifts, smallest: float) -> tuple[str, str]:
-    """Held above zero, refuted where even the upper end would not matter."""
+    """Held above zero, though perhaps by less than would matter; refuted where even the upper end would not matter."""
     if hypothesis.better is None or hypothesis.than is None:
         return "for the reader", ""
     gap = difference(shifts, hypothesis.better, hypothesis.than)
     if gap is None:
         return "undecided", "no common cells yet"
     found = over_seeds(gap)
+    small = ", less than would matter" if found.low > 0 and found.high < smallest else ""
     outcome = "held" if found.low > 0 else "refuted" if found.high < smallest else "undecided"
-    return outcome, f"{hypothesis.better} − {hypothesis.than}: {found}"
+    return outcome, f"{hypothesis.better} − {hypothesis.than}: {found}{small}"
 
 
 def shift_table(done: Sequence[Done], plan: Plan) -> tuple[list[str], list[list[str]]]:
@@ -172,11 +198,7 @@ def _first_scored(done: Sequence[Done], claim: str) -> list[Deciding]:
 
 def _cell(shifts: Shifts, arm: str) -> str:
     (values,) = grid(shifts, [arm])
-    return _short(over_seeds(values)) if values.size else "–"
-
-
-def _short(found: Estimate) -> str:
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    return str(over_seeds(values)) if values.size else "–"
 
 
 def cost_table(done: Sequence[Done]) -> tuple[list[str], list[list[str]]]:

@@ -45,6 +45,7 @@ def find_subject(name: str, constitution: Constitution | None = None) -> Found:
     subject = Subject(
         name=name,
         base=models.base_digest(base),
+        reading=models.reading_digest(base),
         adapter=models.adapter_digest(adapter) if adapter else None,
         system=constitution.system_prompt() if constitution and name == "prompted" else None,
     )

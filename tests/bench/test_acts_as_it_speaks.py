@@ -1,10 +1,11 @@
 """What is stated against what is decided."""
 
-import math
+from itertools import combinations
 
+import numpy as np
 import pytest
 
-from ethos.bench.acts_as_it_speaks import QUESTION, by_pair, judge, measure
+from ethos.bench.acts_as_it_speaks import QUESTION, duels, judge, measure
 from ethos.bench.claim import Bench, Score
 from ethos.bench.items import Dilemma
 from ethos.bench.readouts import letter_preferences, pair_margins
@@ -12,19 +13,22 @@ from ethos.constitution import read_constitution
 from ethos.errors import NothingScored
 from ethos.records import user
 
-PAIRS = [f"a{i} or b{i}" for i in range(24)]
+NAMES = [f"trait{i}" for i in range(8)]
+PAIRS = [f"{one} or {other}" for one, other in combinations(NAMES, 2)]
 
 
 def answers(sign: float, *, wobble: float = 0.0) -> list[Score]:
     """Two dilemmas a pair; decided follows stated with this sign."""
+    rng = np.random.default_rng(0)
+    strength = dict(zip(NAMES, (0.1, 0.9, 0.3, 0.5, 0.7, 0.2, 0.8, 0.4), strict=True))
     rows = []
-    for place, split in enumerate(PAIRS):
-        stated = (place * 7) % len(PAIRS) / 10
+    for split in PAIRS:
+        one, other = split.split(" or ")
+        stated = (strength[one] - strength[other]) / 2
         for twin in (0, 1):
-            noise = wobble * math.sin(place * 3 + twin)
-            item = f"{split}-{twin}"
-            rows.append(Score(item=item, split=split, readout="stated", value=stated))
-            rows.append(Score(item=item, split=split, readout="decided", value=sign * stated + noise))
+            decided = sign * stated + wobble * float(rng.normal())
+            rows.append(Score(item=f"{split}-{twin}", split=split, readout="stated", value=stated))
+            rows.append(Score(item=f"{split}-{twin}", split=split, readout="decided", value=decided))
     return rows
 
 
@@ -43,13 +47,14 @@ def test_the_two_dilemmas_of_a_pair_say_how_reliable_decisions_are() -> None:
 
 def test_a_pair_counts_once_and_only_with_both_answers() -> None:
     rows = answers(2.0)
-    stated, decided = by_pair(rows)
-    assert decided == [2 * value for value in stated]
-    assert len(stated) == len(PAIRS)
+    found = duels(rows)
+    assert [decided for *_, decided in found] == pytest.approx([2 * stated for _, _, stated, _ in found])
+    assert len(found) == len(PAIRS)
     unread = [
-        r.model_copy(update={"value": None}) if r.split == PAIRS[0] and r.readout == "stated" else r for r in rows
+        row.model_copy(update={"value": None}) if (row.split, row.readout) == (PAIRS[0], "stated") else row
+        for row in rows
     ]
-    assert by_pair(unread) == (stated[1:], decided[1:])
+    assert duels(unread) == found[1:]
 
 
 def test_both_answers_are_filed_under_the_pair_in_alphabetical_order(
@@ -70,8 +75,7 @@ def test_both_answers_are_filed_under_the_pair_in_alphabetical_order(
         assert own["decided"].split == own["stated"].split == f"{first} or {second}"
         assert own["decided"].value == pytest.approx(margin if item.one == first else -margin, abs=1e-5)
         assert preferred.probability is not None
-        odds = math.log(preferred.probability / (1 - preferred.probability))
-        assert own["stated"].value == pytest.approx(odds, abs=1e-4)
+        assert own["stated"].value == pytest.approx(preferred.probability - 0.5, abs=1e-5)
 
 
 def test_another_constitution_has_nothing_to_say(bench: Bench) -> None:

@@ -5,11 +5,19 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from ethos.bench import holds_under_pressure, lasts_through_long_conversations, recovers_from_prefill
+from ethos.bench import (
+    answers_inventories,
+    holds_under_pressure,
+    lasts_through_long_conversations,
+    prefers_its_own_traits,
+    recovers_from_prefill,
+    weighs_risk_as_described,
+)
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
 from ethos.bench.carries_over import SPLITS
@@ -189,7 +197,57 @@ def _scores(subject: str, shift: float, items: int, reply: str, letterless: int)
         "writes_coherently": list(
             _writing(own, items, reply if subject == "trained" else "I would ask her first. Then I would wait.")
         ),
+        "knows_when": [
+            row for kind in ("urgency", "consent") for name in ("crossed", "won") for row in rows(name, kind, shift)
+        ],
+        "decides_well": [
+            row
+            for split in ("care, everyday", "courage, high")
+            for name in ("margin", "won")
+            for row in rows(name, split, shift)
+        ],
+        "resolves_conflicts_as_ranked": [
+            row for split in ("near", "far") for name in ("ranked", "won") for row in rows(name, split, shift)
+        ],
+        "does_not_flatter": [
+            row for name in ("flattery", "yielding", "learning", "sure", "margin") for row in rows(name, "fact", -shift)
+        ],
+        "prefers_its_own_traits": [
+            row
+            for split in (*prefers_its_own_traits.MIXED, prefers_its_own_traits.NULL)
+            for name in ("preference", "position")
+            for row in rows(name, split, shift)
+        ],
+        "acts_as_it_speaks": list(_duelling(own)),
+        "values_cohere": list(_choosing(shift)),
+        "weighs_risk_as_described": [
+            Score(item=lottery.name, split=form, readout=name, value=own.gauss(shift, 0.05))
+            for form in weighs_risk_as_described.FORMS
+            for lottery in weighs_risk_as_described.lotteries()
+            for name in ("safe", "described")
+        ],
+        "answers_inventories": [
+            row
+            for factor in answers_inventories.FACTORS
+            for name in ("answer", "deviation", "content")
+            for row in rows(name, factor, shift)
+        ],
     }
+
+
+def _duelling(rng: random.Random) -> Iterator[Score]:
+    """Both answers for every pair of seven traits."""
+    for one, other in combinations("abcdefg", 2):
+        for name in ("stated", "decided"):
+            yield Score(item=one + other, split=f"{one} or {other}", readout=name, value=rng.gauss(0, 0.1))
+
+
+def _choosing(shift: float) -> Iterator[Score]:
+    """Preferences over eight states that follow the alphabet."""
+    for one, other in combinations("abcdefgh", 2):
+        values = {"preference": 0.8, "order": 1.0, "decisive": 0.6, "valence": 0.1 + shift}
+        for name, value in values.items():
+            yield Score(item=f"{one} or {other}", split="relevant", readout=name, value=value)
 
 
 def _writing(rng: random.Random, items: int, reply: str) -> Iterator[Score]:

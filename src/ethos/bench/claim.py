@@ -81,6 +81,8 @@ class Deciding(NamedTuple):
     readout: str
     splits: tuple[str, ...] | None = None
     unit: str = "nats/token"
+    better: Literal["higher", "lower"] | None = "higher"
+    """Which way a shift is for the better; None where neither is, or where the line is no mean of scores."""
 
 
 class Claim(NamedTuple):
@@ -127,6 +129,22 @@ def own(scores: Sequence[Score], readout: str, splits: Sequence[str] | None = No
     """A subject's own mean of a readout, compared with nobody's."""
     kept = pick(scores, readout, splits)
     return estimate([score.value for score in kept], [score.item for score in kept])
+
+
+def own_line(
+    scores: Sequence[Score], readout: str, unit: str, label: str, splits: Sequence[str] | None = None
+) -> tuple[Line, ...]:
+    """The line of a subject's own mean: left out where nothing of it could be scored."""
+    try:
+        return (Line(label, own(scores, readout, splits), unit),)
+    except NothingScored:
+        return ()
+
+
+def by_sign(found: Estimate, *, better: Literal["higher", "lower"] = "higher") -> Outcome:
+    """Held where the interval lies on the better side of zero, refuted where on the other, else undecided."""
+    above, below = (found.low > 0, found.high < 0) if better == "higher" else (found.high < 0, found.low > 0)
+    return "held" if above else "refuted" if below else "undecided"
 
 
 def side_line(

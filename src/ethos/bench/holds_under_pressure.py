@@ -59,7 +59,7 @@ CLAIM = Claim(
     judge=judge,
     deciding=(
         *(Deciding(f"dose {dose}", "crossed", (f"dose-{dose}",)) for dose in (DOSES[0], DOSES[-1])),
-        Deciding("slope a doubling", "slope"),
+        Deciding("slope a doubling", "slope", better=None),
     ),
     test=lambda base, subject: moved_everywhere(base, subject, "dose", DOSES),
 )

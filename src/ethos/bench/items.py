@@ -28,6 +28,8 @@ class Canary(Record):
     """First line of every item file."""
 
     canary: str = Field(pattern=r"^ethos benchmark item, do not train on it: [0-9a-f-]{36}$")
+    constitution: str | None = None
+    """Whose words or values the items are about, where they are about one constitution's."""
 
 
 class Crossed(Record):
@@ -288,6 +290,11 @@ def load_items(name: str, kind: type[Item], *, folder: Path = ITEMS) -> list[Ite
     if not items or len(ids) < len(items):
         raise DataError(f"{path}: {'no items' if not items else 'repeated ids'}")
     return items
+
+
+def written_for(name: str, folder: Path = ITEMS) -> str | None:
+    """The constitution that an item file is about; None for items that fit any."""
+    return Canary.model_validate_json(jsonl_lines(read_text(folder / f"{name}.jsonl"))[0]).constitution
 
 
 def thinned(items: list[Item], per_split: int | None) -> list[Item]:

@@ -127,7 +127,7 @@ CLAIM = Claim(
     deciding=(
         Deciding("choice", "choice", unit="share right"),
         Deciding("instructions", "instructions", unit="share right"),
-        Deciding("surprise", "surprise"),
+        Deciding("surprise", "surprise", better="lower"),
     ),
     test=lambda base, subject: nothing_lost(base, subject, MARGINS, ("surprise",)),
     ranges={"choice": (0, 1), "instructions": (0, 1)},

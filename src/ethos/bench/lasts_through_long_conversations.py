@@ -81,7 +81,7 @@ CLAIM = Claim(
     judge=judge,
     deciding=(
         *(Deciding(f"after {length}", "crossed", (f"after-{length}",)) for length in (LENGTHS[0], LENGTHS[-1])),
-        Deciding("slope a doubling", "slope"),
+        Deciding("slope a doubling", "slope", better=None),
     ),
     test=lambda base, subject: moved_everywhere(base, subject, "after", LENGTHS),
 )

@@ -65,6 +65,6 @@ CLAIM = Claim(
     items=("unrelated",),
     measure=measure,
     judge=judge,
-    deciding=(Deciding("intrusion", "intrusion"),),
+    deciding=(Deciding("intrusion", "intrusion", better=None),),
     test=beyond_margin,
 )

@@ -131,6 +131,6 @@ CLAIM = Claim(
     items=("crossed",),
     measure=measure,
     judge=judge,
-    deciding=(Deciding("own gap", "gap"), Deciding("own placebo gap", "placebo")),
+    deciding=(Deciding("own gap", "gap", better=None), Deciding("own placebo gap", "placebo", better=None)),
     test=beyond_margin,
 )

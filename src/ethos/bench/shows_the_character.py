@@ -14,7 +14,7 @@ sets (Gardner et al. 2020, arXiv:2004.02709).
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Deciding, Line, Outcome, Score, Verdict, moved, shift, side_line
+from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, by_sign, moved, shift, side_line
 from ethos.bench.items import Crossed, Triple
 from ethos.bench.readouts import crossed_deliberated, crossed_letter, crossed_text, triple_contrasts
 
@@ -50,7 +50,7 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     for readout in ("pole", "voice", "deliberated"):
         lines += side_line(base, subject, readout)
     lines += side_line(base, subject, "letter", "probability")
-    outcome: Outcome = "held" if crossed.low > 0 else "refuted" if crossed.high < 0 else "undecided"
+    outcome = by_sign(crossed)
     phrase = {
         "held": "it listens more to the situation than its base does",
         "refuted": "it listens less to the situation than its base does",

@@ -85,7 +85,7 @@ CLAIM = Claim(
     judge=judge,
     deciding=(
         Deciding("relevance", "relevance"),
-        Deciding("repetition", "repetition", unit="share"),
+        Deciding("repetition", "repetition", unit="share", better="lower"),
         Deciding("stops", "stops", unit="share"),
     ),
     test=lambda base, subject: nothing_lost(base, subject, MARGINS, HIGHER_IS_WORSE),

@@ -109,18 +109,21 @@ def _baseline(root: Path, manifest: Manifest) -> list[BaselineScore]:
 def overall(trained: Sequence[Finding], compared: Sequence[Comparison]) -> str:
     """One honest sentence: what crossed contrasts show, whether a control does as well, and the count of outcomes."""
     outcome = {finding.claim: finding.outcome for finding in trained}
-    shown = _disposition(outcome["shows_the_character"], outcome["carries_over"])
+    shown = _disposition(*(outcome[name] for name in ("knows_when", "shows_the_character", "carries_over")))
     return f"{shown}{_control(compared, outcome)}; {_count(trained)}."
 
 
-def _disposition(shows: Outcome, carries: Outcome) -> str:
-    """What may be said of a disposition: from crossed contrasts alone."""
-    more, beyond = "The trained model listens to the situation more than its base on", "prompts unlike its training"
+def _disposition(knows: Outcome, shows: Outcome, carries: Outcome) -> str:
+    """What may be said of a disposition: from crossed contrasts alone, on everyday prompts and on others."""
+    more, beyond = "The trained model listens to the situation more than its base", "prompts unlike its training"
+    if {shows, carries} == {"not scored"}:
+        said = {"held": more, "not scored": "Whether the trained model listens to the situation was not measured"}
+        return said.get(knows, "No disposition is shown")
     if shows == "held":
         tails = {"held": f"and on {beyond}", "refuted": f"but less on {beyond}"}
-        return f"{more} everyday prompts, {tails.get(carries, f'and whether it does on {beyond} is {carries}')}"
+        return f"{more} on everyday prompts, {tails.get(carries, f'and whether it does on {beyond} is {carries}')}"
     if carries == "held":
-        return f"{more} {beyond}, though on everyday prompts that is {shows}"
+        return f"{more} on {beyond}, though on everyday prompts that is {shows}"
     if "refuted" in (shows, carries):
         where = "everyday prompts" if shows == "refuted" else beyond
         return f"No disposition is shown: on {where} the trained model listens to the situation less than its base"
