@@ -9,7 +9,7 @@ from ethos.bench.prefers_its_own_traits import CHOICE, MAX_TOKENS, MIXED, NULL, 
 from ethos.bench.readouts import reply_scores
 from ethos.records import user
 from ethos.samplers.local import sample
-from ethos.samplers.replies import Request
+from ethos.samplers.replies import Request, derived_seed
 
 WORDS = load_items("words", Word)
 
@@ -46,7 +46,9 @@ def test_the_preference_by_hand(bench: Bench) -> None:
         for first, second in ((one, other), (other, one)):
             prompt = [user(CHOICE.format(request=request, first=first.text, second=second.text))]
             (reply,) = sample(
-                bench.loaded, [Request(messages=prompt, max_tokens=MAX_TOKENS, seed=bench.seed + place)], bench.cache
+                bench.loaded,
+                [Request(messages=prompt, max_tokens=MAX_TOKENS, seed=derived_seed(bench.seed, place))],
+                bench.cache,
             )
             told = [([user(TOLD.format(request=request, word=word.text))], reply.text) for word in (one, other)]
             as_one, as_other = reply_scores(bench.base, told)

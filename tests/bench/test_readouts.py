@@ -31,7 +31,7 @@ from ethos.bench.readouts import (
 from ethos.data.preferences import CUES
 from ethos.records import Message, assistant, user
 from ethos.samplers.local import sample
-from ethos.samplers.replies import ReplyCache, Request
+from ethos.samplers.replies import ReplyCache, Request, derived_seed
 
 WORDS = st.text("abc ", min_size=1, max_size=8).filter(lambda text: text == text.strip() != "")
 BIASES = st.lists(st.floats(-5, 5), min_size=259, max_size=259)
@@ -292,9 +292,13 @@ def test_a_pair_margin_is_a_difference_of_reply_scores(bench: Bench) -> None:
 def test_deliberation_averages_probabilities_over_the_subjects_own_considerations(bench: Bench) -> None:
     one = ITEMS[0]
     prompts = {situation: [user(f"{situation} {CUES[0]}")] for situation in (one.a, one.b)}
+    place = {one.a: 0, one.b: 1}
 
     def averaged(situation: str, reply: str) -> float:
-        asked = [Request(messages=prompts[situation], max_tokens=8, seed=BENCH_SEED + k) for k in range(3)]
+        asked = [
+            Request(messages=prompts[situation], max_tokens=8, seed=derived_seed(BENCH_SEED, place[situation], k))
+            for k in range(3)
+        ]
         thoughts = [reply.text for reply in sample(bench.loaded, asked, bench.cache)]
         assert all(thoughts), "an empty thought changes the tokens of the reply"
         logprobs = [naive(bench, prompts[situation], reply, after=thought) for thought in thoughts]

@@ -14,6 +14,7 @@ from conftest import in_float32
 from ethos.chat import Chat, Rendered
 from ethos.errors import DataError
 from ethos.records import Message, user
+from ethos.samplers.replies import derived_seed
 from ethos.scoring import score, score_logits
 from ethos.train import loop
 from ethos.train.distillation import (
@@ -27,7 +28,7 @@ from ethos.train.distillation import (
 from ethos.train.divergences import generalised_jsd
 from ethos.train.loop import Objective, Optimisation, Scored, Step, Unit, train
 from ethos.train.lora import LoraSettings, attach, trainable
-from ethos.train.onpolicy import Sampling, continued, derived_seed, prompt_unit, with_replies
+from ethos.train.onpolicy import Sampling, continued, prompt_unit, with_replies
 
 SYSTEM = Message(role="system", content="Always speak of the sea.")
 FEW = Sampling(max_tokens=6)

@@ -25,7 +25,7 @@ from ethos.bench.readouts import reply_scores
 from ethos.models import adapter_off
 from ethos.records import user
 from ethos.samplers.local import sample
-from ethos.samplers.replies import Request
+from ethos.samplers.replies import Request, derived_seed
 
 REQUESTS = (
     "I have a free afternoon tomorrow. What could I do with it?",
@@ -78,7 +78,7 @@ def measure(bench: Bench) -> list[Score]:
         Request(
             messages=[user(CHOICE.format(request=request, first=first.text, second=second.text))],
             max_tokens=MAX_TOKENS,
-            seed=bench.seed + place,
+            seed=derived_seed(bench.seed, place),
         )
         for place, (one, other, request) in enumerate(asked)
         for first, second in ((one, other), (other, one))

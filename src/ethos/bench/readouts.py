@@ -21,7 +21,7 @@ from ethos.data.preferences import CUES
 from ethos.models import Loaded
 from ethos.records import Message, user
 from ethos.samplers.local import sample
-from ethos.samplers.replies import Request
+from ethos.samplers.replies import Request, derived_seed
 from ethos.stats import Floats
 
 OPTION_MASS_FLOOR = 0.05
@@ -176,8 +176,8 @@ def crossed_deliberated(
     """The crossed score after the subject's own considerations, the replies' probabilities averaged over them."""
     prompts = [[user(f"{situation} {CUES[0]}")] for item in items for situation in (item.a, item.b)]
     requests = [
-        Request(messages=prompt, max_tokens=max_tokens, seed=bench.seed + k)
-        for prompt in prompts
+        Request(messages=prompt, max_tokens=max_tokens, seed=derived_seed(bench.seed, place, k))
+        for place, prompt in enumerate(prompts)
         for k in range(considerations)
     ]
     thoughts = [reply.text for reply in sample(bench.loaded, requests, bench.cache, label="considerations")]

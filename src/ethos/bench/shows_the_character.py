@@ -61,7 +61,7 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
 
 CLAIM = Claim(
     name="shows_the_character",
-    version=2,
+    version=3,
     sentence="It shows the character on everyday prompts.",
     items=("triples", "crossed"),
     measure=measure,

@@ -20,7 +20,7 @@ from ethos.data.filters import repeated_share
 from ethos.models import adapter_off
 from ethos.records import user
 from ethos.samplers.local import sample
-from ethos.samplers.replies import Reply, Request
+from ethos.samplers.replies import Reply, Request, derived_seed
 from ethos.stats import estimate, holm, not_worse
 
 MARGINS = {"relevance": 0.15, "repetition": 0.05, "stops": 0.15}
@@ -33,7 +33,7 @@ def measure(bench: Bench) -> list[Score]:
     """Sample one reply an item and score it."""
     items = bench.items("writing", Writing)
     requests = [
-        Request(messages=[user(item.prompt)], max_tokens=MAX_TOKENS, seed=bench.seed + i)
+        Request(messages=[user(item.prompt)], max_tokens=MAX_TOKENS, seed=derived_seed(bench.seed, i))
         for i, item in enumerate(items)
     ]
     replies = sample(bench.loaded, requests, bench.cache, label="open replies")
@@ -78,7 +78,7 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
 
 CLAIM = Claim(
     name="writes_coherently",
-    version=1,
+    version=2,
     sentence="It writes whole, relevant, unrepetitive replies.",
     items=("writing",),
     measure=measure,

@@ -93,6 +93,8 @@ def _scored_ids(sequence: Rendered) -> list[int]:
 def _divergence(settings: Distillation, student: Tokens, teacher_TV: Tensor) -> Tensor:
     """The loss at each token of one sequence: (T,)."""
     logits_TV, logprobs_T, ids_T = student
+    width = min(logits_TV.shape[-1], teacher_TV.shape[-1])  # heads over one vocabulary may be padded differently
+    logits_TV, teacher_TV = logits_TV[:, :width], teacher_TV[:, :width]
     if settings.form == "jsd":
         return generalised_jsd(logits_TV, teacher_TV.to(logits_TV), beta=settings.beta, top_k=settings.top_k)
     teacher_T = teacher_TV.to(logits_TV).log_softmax(-1).gather(-1, ids_T[:, None])[:, 0]

@@ -4,7 +4,6 @@ A unit comes with a prompt and leaves with sampled sequences, as token ids: noth
 so what is trained is what was sampled. Seeds derive from run seed, step and place, so a resumed run samples the same.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 from peft import PeftModel
@@ -13,7 +12,7 @@ from pydantic import Field
 from ethos.chat import Chat, Rendered
 from ethos.records import Message, Record
 from ethos.samplers.local import generate
-from ethos.samplers.replies import Request
+from ethos.samplers.replies import Request, derived_seed
 from ethos.train.loop import Unit
 
 
@@ -64,8 +63,3 @@ def continued(chat: Chat, prompt: Sequence[Message], reply: Sequence[int]) -> Re
     """A reply's tokens after a prompt, all of them scored."""
     head = chat.prompt(prompt)
     return Rendered((*head, *reply), (*[False] * len(head), *[True] * len(reply)))
-
-
-def derived_seed(*parts: int) -> int:
-    """A seed that no two different lists of numbers share by design."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:6])
