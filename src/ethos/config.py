@@ -13,6 +13,7 @@ from ethos.measuring import BenchSettings
 from ethos.methods import Method, PreferenceTraining, Stage, SupervisedTraining
 from ethos.models import DEFAULT_MODEL
 from ethos.records import Record, explain, read_text
+from ethos.samplers.api import Teacher
 from ethos.train.fit import Training
 
 
@@ -70,6 +71,19 @@ def bench_settings(claims: Sequence[str] | None, items: str, per_split: int | No
         return BenchSettings.model_validate(given)
     except ValidationError as error:
         raise ConfigError(explain(error), hint="`ethos claim list` shows the claims") from error
+
+
+def teacher_settings(
+    name: str, model: str, interface: str, key_variable: str | None, concurrency: int
+) -> Teacher | str:
+    """A teacher given on the command line: behind HTTP where its name is a URL, else a subject on this machine."""
+    if "://" not in name:
+        return name
+    given = {"url": name, "model": model, "interface": interface, "key_variable": key_variable}
+    try:
+        return Teacher.model_validate(given | {"concurrency": concurrency})
+    except ValidationError as error:
+        raise ConfigError(explain(error), hint="`ethos data generate --help` shows what each option takes") from error
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

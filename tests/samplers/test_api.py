@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from ethos.records import Message, assistant, user
+from ethos.cli import app
+from ethos.data.recorded import VoiceRow
+from ethos.records import Message, assistant, read_jsonl, user
 from ethos.samplers import api
 from ethos.samplers.api import Teacher, TeacherError, ask
 from ethos.samplers.replies import ReplyCache, Request
@@ -275,3 +278,32 @@ def test_a_process_killed_again_and_again_asks_nothing_twice_but_what_was_in_fli
         f"echo: question {i}" for i in range(200)
     ]
     assert server.asked.total() <= 200 + 4 * kills  # at most what was in flight at each kill
+
+
+def test_a_teacher_writes_contrasts_through_the_command_line_and_is_asked_nothing_twice(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {
+        True: "Ask her first and wait for her answer, because the house is as much hers as yours, you see.",
+        False: "Paint it tonight in any colour that you like and tell her about it once it is quite dry.",
+    }
+
+    def character(self: Handler, _: str) -> bytes:
+        told = texts["Your character" in self.server.bodies[-1]["messages"][0]["content"]]
+        return json.dumps({"choices": [{"message": {"content": told}, "finish_reason": "stop"}]}).encode()
+
+    monkeypatch.setattr(Handler, "sound", character)
+    server, runner, out = serve(), CliRunner(), tmp_path / "made"
+    command = ["data", "generate", "loving", "--teacher", server.url, "--concurrency", "1", "--candidates", "1"]
+    done = runner.invoke(app, [*command, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    rows = read_jsonl(out / "voice.jsonl", VoiceRow)
+    assert {(row.chosen, row.rejected) for row in rows} == {(texts[True], texts[False])}
+    assert f"{len(rows)} rows, 0 dropped" in done.output
+    asked = server.asked.total()
+    assert asked == 2 * len(rows)
+    (out / "voice.jsonl").unlink()
+    assert runner.invoke(app, [*command, "--out", str(out)]).exit_code == 0
+    assert server.asked.total() == asked
+    again = runner.invoke(app, [*command, "--out", str(out)])
+    assert "is there already" in str(again.exception)
