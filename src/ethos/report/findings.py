@@ -115,7 +115,8 @@ def _finding(claim: str, base: Scores, subject: Scores, name: str) -> Finding:
     try:
         return empty._replace(verdict=CLAIMS[claim].judge(base, subject), unscored=missing)
     except NothingScored as error:
-        return empty._replace(reason=str(error).partition("\n")[0], unscored=missing)
+        why = missing[0].reasons[0][0] if missing else str(error).partition("\n")[0]
+        return empty._replace(reason=why, unscored=missing)
 
 
 def unscored(claim: str, base: Scores, subject: Scores) -> Iterator[Unscored]:
