@@ -528,3 +528,17 @@ def test_smoothing_is_a_running_mean():
 )
 def test_durations(seconds: float | None, said: str):
     assert duration(seconds) == said
+
+
+def test_claims_that_the_run_did_not_ask_for_take_no_room(tmp_path: Path):
+    root = finished_run(tmp_path)
+    manifest = Manifest.model_validate_json((root / MANIFEST).read_text())
+    bench = manifest.config.bench.model_copy(update={"claims": ("knows_when", "carries_over")})
+    config = manifest.config.model_copy(update={"bench": bench})
+    (root / MANIFEST).write_text(manifest.model_copy(update={"config": config}).model_dump_json())
+    page = read(write_report(root).read_text()).text
+    text = (root / "report.md").read_text()
+    assert [finding.claim for finding in summarise(root).trained] == ["knows_when", "carries_over"]
+    assert "not measured in this run" not in page
+    assert "Not asked for in this run: `shows_the_character`, " in text
+    assert "of 2 claims" in text

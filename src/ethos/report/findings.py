@@ -98,8 +98,8 @@ class Finding(NamedTuple):
 
 
 def findings(scores: ScoreTable, subject: str, *, base: str) -> list[Finding]:
-    """One finding for every claim, in the order of the battery."""
-    made = [_finding(claim, scores[base][claim], scores[subject][claim], subject) for claim in CLAIMS]
+    """One finding for every claim of the table, in its order."""
+    made = [_finding(claim, scores[base][claim], scores[subject][claim], subject) for claim in scores[base]]
     tested = [finding.claim for finding in made if finding.verdict]
     p_values = holm([CLAIMS[claim].test(scores[base][claim], scores[subject][claim]) for claim in tested])
     adjusted = dict(zip(tested, p_values, strict=True))

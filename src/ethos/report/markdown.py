@@ -21,7 +21,8 @@ def markdown(summary: Summary) -> str:
         f"# {plain(summary.manifest.constitution.name)} in {plain(config.model)}",
         summary.overall,
         "## Claims",
-        table(["claim", *_heads(summary)], [_row(summary, claim) for claim in CLAIMS]),
+        table(["claim", *_heads(summary)], [_row(summary, claim) for claim in summary.claims]),
+        *_left_out(summary),
         "Cells: outcome, then shifts from base with 95 % intervals on what decides the claim; base: its own level.",
         f"## Verdicts on the {TRAINED} model",
         bullets(f"**{f.outcome}** `{f.claim}`: {plain(f.sentence)}{_chance(f)}" for f in summary.trained),
@@ -36,6 +37,12 @@ def markdown(summary: Summary) -> str:
         bullets(_files(summary)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _left_out(summary: Summary) -> list[str]:
+    """The claims that the run did not ask for."""
+    names = [f"`{claim}`" for claim in CLAIMS if claim not in summary.claims]
+    return [f"Not asked for in this run: {', '.join(names)}."] if names else []
 
 
 def plain(text: str) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Line
 from ethos.report import figures
 from ethos.report.findings import Finding
@@ -47,7 +46,7 @@ def page(summary: Summary) -> str:
         constitution=summary.manifest.constitution,
         base=BASE,
         trained=TRAINED,
-        claims=CLAIMS,
+        claims=summary.claims,
         found=by_claim(summary),
         rows=verdict_rows(summary),
         figures=figures,
@@ -59,7 +58,7 @@ def by_claim(summary: Summary) -> dict[str, dict[str, Finding]]:
     """Claim → subject → finding, as the table reads them."""
     return {
         claim: {name: next(f for f in summary.findings[name] if f.claim == claim) for name in summary.subjects}
-        for claim in CLAIMS
+        for claim in summary.claims
     }
 
 

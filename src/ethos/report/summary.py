@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
-from ethos.bench.claim import Line, Score
+from ethos.bench.claim import Claim, Line, Score
 from ethos.manifest import Manifest, read_manifest, read_scores
 from ethos.measuring import SCORES
 from ethos.records import read_jsonl
@@ -36,6 +36,8 @@ class Summary(NamedTuple):
     """The one sentence."""
     subjects: tuple[str, ...]
     """All but base, the trained one first."""
+    claims: dict[str, Claim]
+    """The claims that the run asked for, in the order of the battery."""
     findings: dict[str, list[Finding]]
     """Subject → a finding a claim."""
     levels: dict[str, list[Line]]
@@ -69,16 +71,19 @@ def summarise(root: Path) -> Summary:
     manifest = read_manifest(root)
     controls = [name for name in manifest.subjects if name not in (BASE, TRAINED)]
     subjects = (TRAINED, *controls)
+    claims = {name: claim for name, claim in CLAIMS.items() if name in manifest.config.bench.claims}
     scores = {name: {claim: _scores(root, manifest, name, claim) for claim in CLAIMS} for name in (BASE, *subjects)}
-    judged = {name: findings(scores, name, base=BASE) for name in subjects}
+    asked = {name: {claim: scores[name][claim] for claim in claims} for name in scores}
+    judged = {name: findings(asked, name, base=BASE) for name in subjects}
     compared = contrasts.comparisons(scores, controls, trained=TRAINED)
     baseline = _baseline(root, manifest)
     return Summary(
         manifest=manifest,
         overall=overall(judged[TRAINED], compared),
         subjects=subjects,
+        claims=claims,
         findings=judged,
-        levels={claim: levels(claim, scores[BASE][claim]) for claim in CLAIMS},
+        levels={claim: levels(claim, scores[BASE][claim]) for claim in claims},
         comparisons=compared,
         carried=contrasts.carried(scores, TRAINED, base=BASE),
         baseline=baseline,
@@ -108,7 +113,8 @@ def _baseline(root: Path, manifest: Manifest) -> list[BaselineScore]:
 
 def overall(trained: Sequence[Finding], compared: Sequence[Comparison]) -> str:
     """One honest sentence: what crossed contrasts show, whether a control does as well, and the count of outcomes."""
-    outcome = {finding.claim: finding.outcome for finding in trained}
+    outcome: dict[str, Outcome] = dict.fromkeys(CLAIMS, "not scored")
+    outcome |= {finding.claim: finding.outcome for finding in trained}
     shown = _disposition(*(outcome[name] for name in ("knows_when", "shows_the_character", "carries_over")))
     return f"{shown}{_control(compared, outcome)}; {_count(trained)}."
 
