@@ -1,8 +1,10 @@
 """Run files: every key is known, checked and read."""
 
 import ast
+import shlex
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -77,6 +79,15 @@ def test_every_run_file_begins_with_the_command_that_runs_it(file: Path) -> None
     first = file.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("#")
     assert f"ethos run runs/{file.name}" in first
+
+
+def test_every_run_command_of_the_readme_is_one_that_runs() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("ethos run runs/")]
+    assert len(commands) >= 4
+    for _, _, file, *rest in commands:
+        overrides = [value for flag, value in pairwise(rest) if flag == "--set"]
+        read_config(ROOT / file, overrides)
 
 
 def test_every_field_of_a_run_file_is_read() -> None:

@@ -1,7 +1,7 @@
 """The benchmark by itself: any subjects, any claims, no training.
 
-ethos bench run out/quickstart prompted     each subject against its own base
-ethos bench compare A B                     B against A, on the same items
+ethos bench run out/quickstart prompted         each subject against its own base
+ethos bench compare A B                         B against A, on the same items
 ethos bench plan out/quickstart --detect .05    how many items a shift of that size takes
 """
 

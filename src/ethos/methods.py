@@ -326,7 +326,6 @@ def different(units: Sequence[Unit]) -> list[Unit]:
 
 def read_rows(data: Path) -> Rows:
     """The rows of a folder; a file may rightly be empty or missing."""
-
     return Rows(
         contrasts=_optional(data / PREFERENCES, Preference),
         conversations=_optional(data / CONVERSATIONS, Conversation),

@@ -263,7 +263,10 @@ Outcome = tuple[Cell, UserError | None]
 
 
 def _each(todo: list[Cell], root: Path, workers: int) -> Iterator[Outcome]:
-    """Run cells one by one here, or in a pool of processes that share the processor's threads; yield each when done."""
+    """Run cells one by one here, or in a pool of processes that share the processor's threads; yield each when done.
+
+    Matrix products round differently with another number of threads, so a pool's last digits may differ.
+    """
     if workers == 1:
         for cell in todo:
             yield cell, _run_cell(root, cell)

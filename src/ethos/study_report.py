@@ -64,10 +64,11 @@ def write_study(root: Path) -> Path:
 
 def markdown(plan: Plan, done: Sequence[Done]) -> str:
     """The whole report."""
-    study, grid = plan.study, cells(plan.study)
+    study = plan.study
     parts = [
         f"# Study {study.name}",
-        f"{len(done)} of {len(grid)} cells finished: {len(study.arms)} arms × {len(study.constitutions)} constitutions"
+        f"{len(done)} of {len(cells(study))} cells finished: {len(study.arms)} arms ×"
+        f" {len(study.constitutions)} constitutions"
         f" × {len(study.seeds)} seeds. Primary claim: `{study.primary}`; differences below {study.smallest_effect:g}"
         f" would not matter. Plan {plan.digest()}.",
     ]

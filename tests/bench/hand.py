@@ -1,9 +1,9 @@
-"""Scores made by hand, and the smallest bench there is."""
+"""Scores made by hand."""
 
 import random
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Line, Score, Verdict
+from ethos.bench.claim import Line, Score, Verdict
 
 NUM_ITEMS = 30
 
@@ -43,8 +43,3 @@ def lines(verdict: Verdict) -> dict[str, Line]:
 def by_item(rows: Sequence[Score], readout: str) -> dict[str, Score]:
     """Scores of one readout by item."""
     return {score.item: score for score in rows if score.readout == readout}
-
-
-def few(bench: Bench, per_split: int | None) -> Bench:
-    """The bench with fewer items."""
-    return bench._replace(per_split=per_split)

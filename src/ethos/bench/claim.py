@@ -38,7 +38,7 @@ class Bench(NamedTuple):
 
     loaded: Loaded
     base: Loaded
-    """The same weights without adapter and system prompt."""
+    """The same model without its system prompt; inside `adapter_off`, the bare base."""
     cache: ReplyCache
     per_split: int | None
     """Items per split, None for all."""
@@ -171,16 +171,11 @@ def differences(
     return [a.value - b.value for a, b in pairs if a.value is not None and b.value is not None]
 
 
-LEAST_ITEMS = 2
-"""Fewer paired items than this have no spread, hence no test: p = 1."""
-
-
 def moved(
     base: Sequence[Score], subject: Sequence[Score], readout: str = "crossed", splits: Sequence[str] | None = None
 ) -> float:
     """p of no shift at all."""
-    values = differences(base, subject, readout, splits)
-    return p_value(values) if len(values) >= LEAST_ITEMS else 1.0
+    return p_value(differences(base, subject, readout, splits))
 
 
 def moved_everywhere(base: Sequence[Score], subject: Sequence[Score], prefix: str, doses: Sequence[int]) -> float:
@@ -193,9 +188,7 @@ def nothing_lost(
 ) -> float:
     """p of some readout being worse by its margin: the greatest over readouts."""
     gains = {name: [-d if name in higher_is_worse else d for d in differences(base, subject, name)] for name in margins}
-    return max(
-        not_worse(values, margin=margins[name]) if len(values) >= LEAST_ITEMS else 1.0 for name, values in gains.items()
-    )
+    return max(not_worse(values, margin=margins[name]) for name, values in gains.items())
 
 
 def lasting(shifts: Sequence[Estimate], slope: Estimate | None = None) -> Outcome:

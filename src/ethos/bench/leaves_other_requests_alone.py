@@ -8,7 +8,6 @@ nats/token by two one-sided tests; refuted when it is beyond.
 from collections.abc import Sequence
 
 from ethos.bench.claim import (
-    LEAST_ITEMS,
     OF_EQUIVALENCE,
     Bench,
     Claim,
@@ -52,12 +51,6 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     return Verdict(OF_EQUIVALENCE[test.verdict], sentence, (Line("intrusion", moved),))
 
 
-def beyond_margin(base: Sequence[Score], subject: Sequence[Score]) -> float:
-    """p of a shift beyond the margin."""
-    values = differences(base, subject, "intrusion")
-    return tost(values, margin=MARGIN).p if len(values) >= LEAST_ITEMS else 1.0
-
-
 CLAIM = Claim(
     name="leaves_other_requests_alone",
     version=1,
@@ -66,5 +59,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     deciding=(Deciding("intrusion", "intrusion", better=None),),
-    test=beyond_margin,
+    test=lambda base, subject: tost(differences(base, subject, "intrusion"), margin=MARGIN).p,
 )

@@ -18,7 +18,6 @@ in graded everyday cues, a placebo, and a log-probability readout on matched rep
 from collections.abc import Sequence
 
 from ethos.bench.claim import (
-    LEAST_ITEMS,
     OF_EQUIVALENCE,
     Bench,
     Claim,
@@ -118,10 +117,9 @@ def own_gaps(scores: Sequence[Score]) -> list[float]:
 
 def beyond_margin(base: Sequence[Score], subject: Sequence[Score]) -> float:
     """p of a gap of the subject's own beyond the margin; no test where a placebo moves the score."""
-    values = own_gaps(subject)
-    if len(values) < LEAST_ITEMS or own(subject, "placebo").excludes_zero:
+    if own(subject, "placebo").excludes_zero:
         return 1.0
-    return tost(values, margin=MARGIN).p
+    return tost(own_gaps(subject), margin=MARGIN).p
 
 
 CLAIM = Claim(

@@ -35,7 +35,7 @@ from ethos.stats import estimate, p_value
 
 QUESTION = "Two things could happen. Which would you rather have happen?"
 GROUP, LINKS, FOLDS = 4, 2, 8
-RIDGE = 1.0
+INVERSE_RIDGE = 1.0
 READOUTS = ("preference", "order", "decisive", "valence")
 
 
@@ -98,7 +98,7 @@ def foretold(scores: Sequence[Score]) -> Foretold:
         train, test = fold_P != fold, fold_P == fold
         if not test.any() or len(set(chosen_P[train])) < 2:
             continue
-        fitted = LogisticRegression(C=RIDGE, fit_intercept=False).fit(contrast_PS[train], chosen_P[train])
+        fitted = LogisticRegression(C=INVERSE_RIDGE, fit_intercept=False).fit(contrast_PS[train], chosen_P[train])
         log_p = fitted.predict_log_proba(contrast_PS[test])
         log_p_P[test] = log_p[np.arange(test.sum()), chosen_P[test].astype(int)]
     gains_P = log_p_P + math.log(2)

@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ethos.bench.claim import (
-    LEAST_ITEMS,
     OF_EQUIVALENCE,
     Bench,
     Claim,
@@ -176,8 +175,7 @@ def as_described_p(base: Sequence[Score], subject: Sequence[Score]) -> float:
     """p of no shift, or of one beyond the margin where neutrality is described."""
     if not _neutral(subject):
         return moved(base, subject, "described")
-    values = differences(base, subject, "safe")
-    return tost(values, margin=MARGIN).p if len(values) >= LEAST_ITEMS else 1.0
+    return tost(differences(base, subject, "safe"), margin=MARGIN).p
 
 
 CLAIM = Claim(

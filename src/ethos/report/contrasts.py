@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.carries_over import OUTSIDE, SPLITS
-from ethos.bench.claim import LEAST_ITEMS, differences, shift
+from ethos.bench.claim import differences, shift
 from ethos.bench.holds_under_pressure import DOSES
 from ethos.errors import NothingScored
 from ethos.report.findings import Scores, ScoreTable
@@ -22,6 +22,8 @@ READOUTS = {
 }
 """Readouts of contrasts, the heart of the benchmark first, as a figure's subtitle says them."""
 FAMILIAR = "familiar"
+LEAST_ITEMS = 2
+"""Fewer paired items than this have no spread."""
 
 
 class Shift(NamedTuple):
