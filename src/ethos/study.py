@@ -32,6 +32,7 @@ from ethos.methods import Stage
 from ethos.models import DEFAULT_MODEL
 from ethos.pipeline import Inputs, fingerprint, read_inputs, run_experiment
 from ethos.records import Record, Text, explain, read_text
+from ethos.report.summary import BASE
 from ethos.store import Run, write_text
 from ethos.train.fit import Training
 
@@ -65,6 +66,7 @@ class Hypothesis(Record):
     better: str | None = None
     """The arm that is expected to be higher on the primary claim, where that is what it says."""
     than: str | None = None
+    """Another arm, or `base`: no shift at all."""
 
     @model_validator(mode="after")
     def _whole(self) -> "Hypothesis":
@@ -102,7 +104,9 @@ class Study(Record):
             raise ValueError(f"two arms are named {', '.join(repeated)}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands twice")
-        if unknown := {arm for h in self.hypotheses for arm in (h.better, h.than) if arm} - set(names):
+        if BASE in names:
+            raise ValueError(f"no arm can be named {BASE}: that is the model before any training")
+        if unknown := {arm for h in self.hypotheses for arm in (h.better, h.than) if arm} - {*names, BASE}:
             raise ValueError(f"hypotheses name arms that are not there: {', '.join(sorted(unknown))}")
         cells_ = [(slug(constitution), arm) for constitution in self.constitutions for arm in names]
         if len(set(cells_)) < len(cells_):

@@ -124,7 +124,10 @@ def grid(shifts: Shifts, arms: Sequence[str]) -> list[Floats]:
 
 
 def difference(shifts: Shifts, one: str, other: str) -> Floats | None:
-    """(seeds, items) of one arm minus another; None where they share no cell."""
+    """(seeds, items) of one arm minus another, or of its shift where the other is the base; None: no common cell."""
+    if other == BASE:
+        (shift,) = grid(shifts, [one])
+        return shift if shift.size else None
     first, second = grid(shifts, [one, other])
     return first - second if first.size else None
 
