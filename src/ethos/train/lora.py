@@ -6,10 +6,12 @@ the factors themselves (PEFT's `linear`) is not, since (B₁+B₂)(A₁+A₂) �
 """
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -18,10 +20,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ethos.errors import ModelError
+from ethos.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from ethos.records import Record
 from ethos.scoring import Model
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+PLACES = ("target_modules", "exclude_modules", "layers_pattern")
+"""Settings in which two adapters must agree to be added."""
+UNLIKE_THE_REST = ("rank_pattern", "alpha_pattern", "layer_replication", "use_qalora", "use_bdlora", "kasa_config")
+"""Settings that give modules different ranks, scales or shapes, where an adapter has them."""
 
 
 class LoraSettings(Record):
@@ -106,14 +114,16 @@ def add_exactly(one: Path, other: Path, folder: Path) -> None:
     """Write the adapter whose change is the sum of two: factors concatenated, ranks added.
 
     With scales s₁, s₂: [s₁B₁ s₂B₂] [A₁; A₂] = s₁B₁A₁ + s₂B₂A₂. A module adapted by one side only
-    is padded with zeros, so that all modules keep one rank.
+    is padded with zeros, so that all modules keep one rank. Adapters that are more than B, A and one scale are refused.
     """
     configs = [json.loads((path / CONFIG).read_text()) for path in (one, other)]
     weights = [load_file(path / WEIGHTS) for path in (one, other)]
     ranks = [int(config["r"]) for config in configs]
-    scales = [config["lora_alpha"] / config["r"] for config in configs]
+    scales = [_scale(*side) for side in zip((one, other), configs, weights, strict=True)]
     if configs[0]["base_model_name_or_path"] != configs[1]["base_model_name_or_path"]:
         raise ModelError(f"{one} and {other} were trained on different bases and cannot be added")
+    if any(configs[0].get(name) != configs[1].get(name) for name in PLACES):
+        raise ModelError(f"{one} and {other} adapt different modules and cannot be added")
     merged: dict[str, Tensor] = {}
     for key in sorted(weights[0].keys() | weights[1].keys()):
         axis = 0 if "lora_A" in key else 1
@@ -124,11 +134,27 @@ def add_exactly(one: Path, other: Path, folder: Path) -> None:
             factor = side.get(key, torch.zeros(shape))
             parts.append(factor.float() * (scale if axis == 1 else 1.0))
         merged[key] = torch.cat(parts, dim=axis).contiguous()
-    touched = [config["layers_to_transform"] for config in configs]
+    touched = [[layers] if isinstance(layers := c.get("layers_to_transform"), int) else layers for c in configs]
     config = configs[0] | {
         "r": sum(ranks),
         "lora_alpha": sum(ranks),  # the scales are in the factors now
+        "use_rslora": False,
         "layers_to_transform": sorted({layer for layers in touched for layer in layers}) if all(touched) else None,
     }
     save_file(merged, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
+
+
+def _scale(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> float:
+    """What an adapter multiplies B A with: α/r, or α/√r with rsLoRA (Kalajdzievski 2023, arXiv:2312.03732)."""
+    more = [key for key in weights if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
+    more += [name for name in UNLIKE_THE_REST if config.get(name)]
+    if config.get("init_lora_weights") not in (True, False, "gaussian"):
+        more.append("init_lora_weights")  # PiSSA and its kin change the base
+    if more:
+        raise ModelError(
+            f"{folder} cannot be added exactly: it is more than B, A and one scale ({more[0]})",
+            hint="merge it into the base with the tool that made it",
+        )
+    rank = int(config["r"])
+    return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
