@@ -95,7 +95,9 @@ def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) ->
         bench = Bench(
             own, without_prompt, ruler.cache, settings.per_split, ruler.seed, ruler.constitution, settings.folder
         )
-        write_text(folder / SCORES, to_jsonl(claim.measure(bench)))
+        with models.enough_memory("measure on a machine with more memory: batches are as small as they get"):
+            scores = claim.measure(bench)
+        write_text(folder / SCORES, to_jsonl(scores))
 
     folders = {}
     for claim in map(find_claim, ruler.settings.claims):

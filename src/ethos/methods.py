@@ -340,12 +340,14 @@ def _optional(path: Path, kind: type[R]) -> list[R]:
 
 def learn(stage: Method, given: Given, folder: Path, *, label: str) -> None:
     """Train one stage's adapter and write it to `folder`."""
-    gathered = stage.gathered(read_rows(given.data), given, folder)
+    with models.enough_memory("lower sampling.max_tokens or sampling.turns"):
+        gathered = stage.gathered(read_rows(given.data), given, folder)
 
     def task(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
         units = stage.units(gathered, given.constitution, chat, seed=given.seed)
         if stage.needs_reference:
-            units = with_reference(model, units)
+            with models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"):
+                units = with_reference(model, units)
         return units, stage.objective(model, given, chat)
 
     fit(given.base, given.base_name, stage, task, folder, seed=given.seed, on=given.on, label=f"{label} training")

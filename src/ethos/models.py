@@ -193,10 +193,11 @@ def load_base(folder: Path) -> PreTrainedModel:
     """Base weights in memory, in the fastest dtype of this machine, ready for scoring."""
     _quiet()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=fast_dtype(), attn_implementation="sdpa"
-    )
-    model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
+    with enough_memory("choose a smaller model, or a machine with more memory"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=fast_dtype(), attn_implementation="sdpa"
+        )
+        model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
     model.train(False)
     return model
 
@@ -258,6 +259,17 @@ def load_subject(base: Path, subject: Subject, adapter: Path | None) -> Loaded:
     bare = load_base(base)
     model: Model = load_adapter(bare, adapter, base=subject.base) if adapter else bare
     return Loaded(subject, model, load_tokenizer_chat(base, system=subject.system))
+
+
+@contextmanager
+def enough_memory(hint: str) -> Iterator[None]:
+    """Turn running out of memory, an accelerator's or this machine's, into a ModelError that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise ModelError(f"out of memory: {str(error).strip().splitlines()[0]}", hint=hint) from error
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The loop learns what is planted, refuses what would train nothing, and resumes to the same numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -148,6 +148,61 @@ def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_checkp
     assert [step["step"] for step in state["log"]] == [1, 2]
     assert state["weights"].keys() == trainable(model).keys()
     assert all(weight.isfinite().all() for weight in state["weights"].values())
+
+
+def test_a_gradient_that_is_not_finite_is_never_stepped_along(
+    tiny_base: Path, chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cornered(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
+        loss, metrics = OBJECTIVE.loss(scored)
+        return loss + (loss - loss).sqrt(), metrics  # finite itself, with an infinite slope
+
+    units = conversation_units([talk("Question", "Answer")], chat)
+    model = fresh(tiny_base)
+    before = {name: weight.detach().clone() for name, weight in trainable(model).items()}
+    with pytest.raises(
+        ModelError, match=r"gradient is not finite at step 1, rows Question\nhint: .*checkpoint\.pt keeps"
+    ):
+        train(model, units, Objective(cornered), QUICK, folder=tmp_path, seed=0, label="test")
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert all(torch.equal(kept["weights"][name], weight) for name, weight in before.items())
+    assert kept["log"] == []
+
+
+def exhausted(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
+    """More than any machine has, asked of the real allocator."""
+    return torch.empty(1 << 58).sum(), {}
+
+
+def exhausted_accelerator(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("loss", [exhausted, exhausted_accelerator])
+@pytest.mark.parametrize("on_policy", [False, True])
+def test_running_out_of_memory_names_the_settings_to_lower(
+    tiny_base: Path,
+    chat: Chat,
+    tmp_path: Path,
+    loss: Callable[[Sequence[Scored]], tuple[Tensor, dict[str, float]]],
+    on_policy: bool,
+) -> None:
+    units = conversation_units([talk("Question", "Answer")], chat)
+    objective = Objective(loss, (lambda model, units, step: list(units)) if on_policy else None)
+    with pytest.raises(
+        ModelError, match=r"out of memory: .*\nhint: lower optimisation\.pack_positions \(now 512\)"
+    ) as e:
+        train(fresh(tiny_base), units, objective, QUICK, folder=tmp_path, seed=0, label="test")
+    assert ("units_per_step" in str(e.value)) == on_policy
+
+
+def test_an_error_that_is_not_about_memory_keeps_its_traceback(tiny_base: Path, chat: Chat, tmp_path: Path) -> None:
+    def broken(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
+        return torch.ones(2) @ torch.ones(3), {}
+
+    units = conversation_units([talk("Question", "Answer")], chat)
+    with pytest.raises(RuntimeError, match="size"):
+        train(fresh(tiny_base), units, Objective(broken), QUICK, folder=tmp_path, seed=0, label="test")
 
 
 def test_the_result_does_not_depend_on_pack_positions(tiny_base: Path, chat: Chat, tmp_path: Path) -> None:

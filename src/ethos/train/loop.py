@@ -22,6 +22,7 @@ from torch import Tensor
 from ethos import scoring
 from ethos.chat import Rendered
 from ethos.errors import DataError, ModelError
+from ethos.models import enough_memory
 from ethos.progress import meter
 from ethos.records import Message, Record
 from ethos.store import write_bytes
@@ -140,8 +141,8 @@ def train(
 ) -> list[Step]:
     """Train the model's trainable parameters; return the log, one record a step.
 
-    `folder` keeps `checkpoint.pt` while training, and is resumed from. Raises ModelError at a
-    loss that is not finite, naming step and rows.
+    `folder` keeps `checkpoint.pt` while training, and is resumed from. Raises ModelError at a loss or gradient that is
+    not finite, naming step and rows, what the step before left in the checkpoint; and where memory runs out.
     """
     if not units:
         raise DataError(
@@ -159,11 +160,19 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate(index, len(steps), settings)
             chosen = [units[i] for i in steps[index]]
-            if objective.prepare:
-                chosen = objective.prepare(model, chosen, index)
-                check(chosen, settings)
-            step = _step(model, chosen, objective, settings.pack_positions, index)
-            torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+            with enough_memory(_what_to_lower(settings, objective)):
+                if objective.prepare:
+                    chosen = objective.prepare(model, chosen, index)
+                    check(chosen, settings)
+                step, faulty = _step(model, chosen, objective, settings.pack_positions, index)
+            norm = torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+            if faulty or not torch.isfinite(norm):
+                _checkpoint(folder / "checkpoint.pt", weights, carried, optimizer, log)
+                what = f"loss is {step.loss}" if faulty else "gradient is not finite"
+                raise ModelError(
+                    f"{what} at step {index + 1}, rows {', '.join(faulty or (unit.source for unit in chosen))}",
+                    hint=f"lower learning_rate; {folder / 'checkpoint.pt'} keeps what step {index} left",
+                )
             optimizer.step()
             optimizer.zero_grad()
             log.append(step)
@@ -174,24 +183,31 @@ def train(
     return log
 
 
-def _step(model: PeftModel, units: Sequence[Unit], objective: Objective, positions: int, index: int) -> Step:
-    """Forward and backward of one step; gradients are left on the parameters."""
-    loss_sum, tokens, metrics = 0.0, 0, dict[str, float]()
+def _what_to_lower(settings: Optimisation, objective: Objective) -> str:
+    """What bounds the memory of a step, the settings that change no result first."""
+    sampled = ", units_per_step and the replies it samples" if objective.prepare else ""
+    return (
+        f"lower optimisation.pack_positions (now {settings.pack_positions}){sampled}; "
+        f"then max_tokens (now {settings.max_tokens}): a unit is never cut"
+    )
+
+
+def _step(
+    model: PeftModel, units: Sequence[Unit], objective: Objective, positions: int, index: int
+) -> tuple[Step, list[str]]:
+    """Forward and backward of one step, gradients left on the parameters; and the rows whose loss is not finite."""
+    loss_sum, tokens, metrics, faulty = 0.0, 0, dict[str, float](), list[str]()
     for packed, members in packs(units, positions):
-        scored = _scored(model, packed, [units[i] for i in members], objective.distributions)
-        loss, sums = objective.loss(scored)
+        own = [units[i] for i in members]
+        loss, sums = objective.loss(_scored(model, packed, own, objective.distributions))
         if not torch.isfinite(loss):
-            rows = ", ".join(unit.source for unit in units)
-            raise ModelError(
-                f"loss is {loss.item()} at step {index + 1}, rows {rows}",
-                hint="lower learning_rate; the last checkpoint is kept",
-            )
+            faulty += [unit.source for unit in own]
         (loss / len(units)).backward()  # type: ignore[no-untyped-call]
         loss_sum += loss.item()
         tokens += len(packed.tokens_N)
         for name, value in sums.items():
             metrics[name] = metrics.get(name, 0.0) + value / len(units)
-    return Step(step=index + 1, loss=loss_sum / len(units), metrics=metrics, tokens=tokens)
+    return Step(step=index + 1, loss=loss_sum / len(units), metrics=metrics, tokens=tokens), faulty
 
 
 def _scored(model: PeftModel, packed: scoring.Pack, units: Sequence[Unit], distributions: bool) -> list[Scored]:
