@@ -3,11 +3,14 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,8 @@ from ethos.pipeline import (
 from ethos.records import Conversation, Drop, Preference, Record, read_jsonl, to_jsonl
 from ethos.report.page import HTML, MARKDOWN, write_report
 from ethos.store import KEY, LOCKS, TIMING, Run
+from ethos.train import loop
+from ethos.train.lora import CONFIG, WEIGHTS
 
 SOURCE = Path(__file__).parent.parent / "src"
 ONE_CLAIM = 'bench.claims=["leaves_other_requests_alone"]'
@@ -107,6 +112,44 @@ def test_a_run_killed_anywhere_and_resumed_leaves_the_bytes_of_an_undisturbed_on
     tiny_run: Path, interrupted_run: Path
 ) -> None:
     assert artefacts(interrupted_run) == artefacts(tiny_run)
+
+
+def train_eagerly(file: Path, root: Path) -> None:
+    """The run up to its adapter, a checkpoint after every step."""
+    loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0
+    run_experiment(read_config(file, [ONE_CLAIM]), Run(root))
+
+
+def killed_at(moments: Sequence[float], file: Path, root: Path) -> int:
+    """Run in `root` by processes killed after so many seconds each, then by one that is left alone.
+
+    Returns how many were killed before the run was finished.
+    """
+    context, killed = get_context("forkserver"), 0
+    context.set_forkserver_preload(["ethos.pipeline"])  # so that a moment falls into the run and not into an import
+    for moment in (*moments, None):
+        process = context.Process(target=train_eagerly, args=(file, root))
+        process.start()
+        process.join(moment)
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+    assert process.exitcode == 0
+    return killed
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_leaves_the_same_adapter(
+    tiny_toml: Path, tiny_run: Path, tmp_path: Path, kills: int
+) -> None:
+    rng, killed, rounds = random.Random(kills), 0, 0
+    while killed < kills:
+        root = tmp_path / str(rounds)
+        killed += killed_at([rng.uniform(0.2, 3.0) for _ in range(3)], tiny_toml, root)
+        rounds += 1
+        for name in (WEIGHTS, CONFIG):
+            assert (root / "adapter" / name).read_bytes() == (tiny_run / "adapter" / name).read_bytes()
+    assert rounds <= kills
 
 
 def test_equal_runs_have_equal_reports_but_for_the_seconds(tiny_run: Path, interrupted_run: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ethos.errors import StoreError
 from ethos.records import Drop
-from ethos.store import KEY, TIMING, Run, write_bytes, write_text
+from ethos.store import KEY, TIMING, Run, read_seconds, seconds_kept, write_bytes, write_text
 
 KEY_A, KEY_B = Drop(source="a", reason=""), Drop(source="b", reason="")
 
@@ -79,6 +79,31 @@ def test_a_failed_stage_leaves_its_partial_folder_and_goes_on_from_it(tmp_path: 
     assert (folder / "rows.jsonl").read_text() == "half and half"
     assert run.has("data", KEY_A)
     assert not partial.exists()
+
+
+def test_the_seconds_of_a_resumed_stage_add_up_to_what_its_parts_kept(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+
+    def half(folder: Path) -> None:
+        write_text(folder / "checkpoint.txt", "half")
+        os.utime(folder / "checkpoint.txt", ns=(0, (folder / TIMING).stat().st_mtime_ns + 40_000_000_000))
+        raise RuntimeError("power cut")
+
+    for parts in (1, 2):
+        with pytest.raises(RuntimeError, match="power cut"):
+            run.stage("data", KEY_A, half)
+        assert round(seconds_kept(tmp_path / "data" / f"{KEY_A.digest()}.partial")) == 40 * parts
+    folder = run.stage("data", KEY_A, writes("whole"))
+    assert 80 <= (read_seconds(folder) or 0) < 90
+
+
+def test_an_artefact_killed_just_before_its_renaming_is_not_made_again(tmp_path: Path) -> None:
+    run, calls = Run(tmp_path), list[Path]()
+    folder = run.stage("data", KEY_A, writes("one", calls))
+    folder.rename(folder.with_name(f"{folder.name}.partial"))
+    assert Run(tmp_path).stage("data", KEY_A, writes("two", calls)) == folder
+    assert (folder / "rows.jsonl").read_text() == "one"
+    assert len(calls) == 1
 
 
 def test_a_folder_without_its_key_does_not_count_as_made(tmp_path: Path) -> None:

@@ -23,11 +23,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ethos.errors import StoreError
-from ethos.records import Record
+from ethos.records import Record, read_text
 
 LOCKS = ".locks"
 KEY, TIMING = "key.json", "timing.json"
-"""An artefact's key, written last, and the seconds its making took: the only file that differs between equal runs."""
+"""An artefact's key, written last, and the seconds its making took: the only file that differs between equal runs.
+
+While an artefact is made, TIMING has the seconds of earlier parts, and its date is when this part began."""
 
 
 @contextmanager
@@ -64,6 +66,26 @@ def write_bytes(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_seconds(folder: Path) -> float | None:
+    """The seconds an artefact took to make, over all parts; None where that was not written down."""
+    path = folder / TIMING
+    return float(json.loads(read_text(path))["seconds"]) if path.exists() else None
+
+
+def write_seconds(folder: Path, seconds: float) -> None:
+    """Write the seconds an artefact has taken."""
+    write_text(folder / TIMING, json.dumps({"seconds": round(seconds, 1)}))
+
+
+def seconds_kept(partial: Path) -> float:
+    """Seconds of the parts of a stage that was cut short, up to the last file it left: what came later is lost."""
+    before = read_seconds(partial)
+    if before is None:
+        return 0.0
+    dates = [path.stat().st_mtime for path in partial.iterdir()]
+    return before + max(dates) - (partial / TIMING).stat().st_mtime
 
 
 class Run:
@@ -117,10 +139,12 @@ class Run:
             partial.mkdir(parents=True, exist_ok=True)
             for stray in partial.glob(".*"):  # a write that a kill cut short
                 stray.unlink()
-            began = time.monotonic()
-            make(partial)
-            write_text(partial / TIMING, json.dumps({"seconds": round(time.monotonic() - began, 1)}))
-            write_text(partial / KEY, key.model_dump_json(indent=2))
+            if not (partial / KEY).exists():
+                earlier, began = seconds_kept(partial), time.monotonic()
+                write_seconds(partial, earlier)
+                make(partial)
+                write_seconds(partial, earlier + time.monotonic() - began)
+                write_text(partial / KEY, key.model_dump_json(indent=2))
             if folder.exists():  # left half-made by a version without atomic renames
                 shutil.rmtree(folder)
             partial.rename(folder)

@@ -7,7 +7,6 @@ after Holm's correction; else the report says how many items would have settled 
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -20,11 +19,11 @@ from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Deciding, Score, pick
 from ethos.errors import DataError
 from ethos.manifest import Manifest, read_manifest, read_scores
-from ethos.records import read_jsonl, read_text
+from ethos.records import read_jsonl
 from ethos.report.markdown import bullets, plain, table
 from ethos.report.summary import BASE, NEUTRAL, TRAINED
 from ethos.stats import Floats, holm, items_needed, over_seeds, over_seeds_p
-from ethos.store import TIMING, write_text
+from ethos.store import read_seconds, write_text
 from ethos.study import CELLS, Cell, Hypothesis, Plan, cells, finished, read_plan
 from ethos.train.fit import LOG
 from ethos.train.loop import Step
@@ -226,7 +225,7 @@ def _tokens(done: Done) -> int:
 
 
 def _seconds(done: Done) -> float:
-    return sum(float(json.loads(read_text(folder / TIMING))["seconds"]) for folder in _stage_folders(done))
+    return sum(read_seconds(folder) or 0.0 for folder in _stage_folders(done))
 
 
 def _kl(done: Done) -> float | None:

@@ -4,7 +4,6 @@ Every file here may rightly be empty or absent (only some methods sample and fil
 empty answer; a broken one is still an error.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from ethos.manifest import Manifest
 from ethos.methods import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY
 from ethos.records import Drop, Record, jsonl_lines, read_jsonl, read_text
 from ethos.report.findings import Scores, ScoreTable
-from ethos.store import TIMING
+from ethos.store import read_seconds
 from ethos.train.fit import LOG
 from ethos.train.loop import Step
 
@@ -105,11 +104,7 @@ def seconds(root: Path, manifest: Manifest) -> list[tuple[str, float | None]]:
     names: dict[str, str] = {}
     for name, folder in [*manifest.stages.items(), *measured]:
         names.setdefault(folder, name)  # a single stage is its own sum, made once
-    return [(name, _timing(root / folder / TIMING)) for folder, name in names.items()]
-
-
-def _timing(path: Path) -> float | None:
-    return float(json.loads(read_text(path))["seconds"]) if path.exists() else None
+    return [(name, read_seconds(root / folder)) for folder, name in names.items()]
 
 
 def transcripts(scores: ScoreTable, subjects: Sequence[str]) -> list[Transcript]:
