@@ -5,9 +5,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from ethos import models
+from ethos import models, steering
 from ethos.chat import Chat
 from ethos.constitution import Constitution, read_constitution
 from ethos.data.introspection import IntrospectionSampling
@@ -26,15 +26,19 @@ from ethos.methods import (
     Method,
     PreferenceTraining,
     Stage,
+    Stages,
+    Steering,
     SupervisedTraining,
     learn,
     read_rows,
 )
+from ethos.persona import Persona, persona_push
 from ethos.records import Conversation, Document, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user
 from ethos.samplers.replies import ReplyCache
+from ethos.scoring import score
 from ethos.train.distillation import Distillation
 from ethos.train.fit import LOG
-from ethos.train.loop import Optimisation, Step, Unit
+from ethos.train.loop import Optimisation, Step, Unit, schedule
 from ethos.train.lora import WEIGHTS, LoraSettings
 from ethos.train.onpolicy import Sampling
 from ethos.train.preference import PreferenceLoss
@@ -133,6 +137,50 @@ def test_a_stage_is_read_back_by_its_method(kind: type[Method]) -> None:
     stage: Method = TypeAdapter(Stage).validate_python({"method": method})
     assert type(stage) is kind
     assert kind.model_validate_json(stage.model_dump_json()) == stage
+
+
+def test_steering_is_read_back_and_comes_last() -> None:
+    stage = Steering(depth=0.25, strength=2.0, direction="random")
+    assert TypeAdapter(Stage).validate_json(stage.model_dump_json()) == stage
+    assert TypeAdapter(Stages).validate_python((PreferenceTraining(), stage))
+    with pytest.raises(ValidationError, match="a steering stage comes last"):
+        TypeAdapter(Stages).validate_python((stage, PreferenceTraining()))
+
+
+def test_what_no_stage_prevents_enters_no_key() -> None:
+    assert "prevent" not in PreferenceTraining().model_dump_json()
+    assert PreferenceTraining().digest() == "ecc035c29417"  # as it was before there was any such thing
+    assert PreferenceTraining(prevent=Persona()).digest() != "ecc035c29417"
+
+
+@pytest.mark.parametrize("name", ["preference", "sft", "self-distillation"])
+def test_a_stage_is_trained_against_the_push_that_is_gone_afterwards(name: str, given: Given, tmp_path: Path) -> None:
+    """The loss before the first step is that of the model under the push, and the adapter is of the model without."""
+    long = Optimisation(learning_rate=2e-2, units_per_step=3, max_tokens=5000)
+    rows = [row.model_copy(update={"kind": "pole"}) for row in CONTRASTS]
+    (given.data / PREFERENCES).write_text(to_jsonl(rows))
+    stage = STAGES[name].model_copy(update={"optimisation": long})
+    vaccinated = stage.model_copy(update={"prevent": Persona(depth=1.0, strength=500.0)})
+    plain, against = learnt(stage, given, tmp_path / "plain"), learnt(vaccinated, given, tmp_path / "against")
+    learnt(vaccinated, given, tmp_path / "again")
+    assert (tmp_path / "against" / WEIGHTS).read_bytes() == (tmp_path / "again" / WEIGHTS).read_bytes()
+    assert (tmp_path / "against" / WEIGHTS).read_bytes() != (tmp_path / "plain" / WEIGHTS).read_bytes()
+    assert {path.name for path in (tmp_path / "against").iterdir()} == {
+        path.name for path in (tmp_path / "plain").iterdir()
+    }
+    if name == "sft":
+        model, chat = models.load_base(given.base), models.load_tokenizer_chat(given.base)
+        push = persona_push(model, chat, rows, Persona(depth=1.0, strength=500.0), seed=0, away=True)
+        sequences = [unit.sequences[0] for unit in units(stage, given, chat)]
+        losses = []
+        for number in range(2):
+            first = [sequences[i] for i in schedule(len(sequences), long, seed=0)[0]]
+            losses.append(sum(-float(row.mean()) for row in score(model, first)) / len(first))
+            if not number:
+                steering.steer(model, push)
+        apart = abs(losses[0] - losses[1])
+        assert apart > 0.01
+        assert [plain[0].loss, against[0].loss] == pytest.approx(losses, abs=0.2 * apart)
 
 
 def test_only_as_many_replay_rows_as_asked_for_are_mixed_in(given: Given, chat: Chat) -> None:

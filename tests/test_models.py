@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from conftest import in_float32
-from ethos import models
+from ethos import models, steering
 from ethos.errors import ModelError
 from ethos.models import GGUF, WHEEL, Subject, adapter_digest, adapter_off, base_digest, base_folder, convert_gguf
-from ethos.train.lora import CONFIG, WEIGHTS, LoraSettings, attach, save
+from ethos.train.lora import CONFIG, WEIGHTS, LoraSettings, attach, save, trainable
 
 TEXT = st.text(min_size=1, max_size=12)
 MAYBE = st.none() | TEXT
@@ -107,6 +107,13 @@ def test_a_subjects_digest_ignores_its_name(
     assert one.digest() == one.model_copy(update={"name": other}).digest()
 
 
+def test_a_subject_that_is_not_steered_keeps_the_hash_it_always_had() -> None:
+    assert Subject(name="s", base="b", reading="r").digest() == "e916b07e279f"
+    assert Subject(name="s", base="b", reading="r", adapter="a", system="x").digest() == "36eb7e5e91f5"
+    steered = Subject(name="s", base="b", reading="r", steering="v")
+    assert Subject.model_validate_json(steered.model_dump_json()) == steered
+
+
 FIELDS = sorted(set(Subject.model_fields) - {"name"})
 
 
@@ -141,6 +148,35 @@ def test_adapter_off_is_the_base_and_only_inside_the_with(tiny_base: Path, tmp_p
         assert_close(logits(model), bare, rtol=0, atol=0)
     assert_close(logits(model), adapted, rtol=0, atol=0)
     assert (adapted - bare).abs().max() > 0.01
+
+
+def test_adapter_off_is_without_steering_too_and_a_subject_is_known_by_what_its_folder_holds(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    tokens, base = torch.arange(20)[None], base_digest(tiny_base)
+    both, vector = tmp_path / "both", tmp_path / "vector"
+    for folder in (both, vector):
+        folder.mkdir()
+        steering.save(steering.Push(torch.ones(32), 0, 3.0), folder)
+    adapted = attach(in_float32(tiny_base), "default", LoraSettings(rank=2), seed=0)
+    with torch.no_grad():
+        for weight in trainable(adapted).values():
+            weight.normal_(std=0.3)
+    save(adapted, "default", both, base=base)
+    logits = []
+    for made in (None, vector, both):
+        loaded = models.load_subject(tiny_base, models.subject("s", tiny_base, base, made), made)
+        with torch.no_grad():
+            logits.append(loaded.model(tokens).logits)
+            with adapter_off(loaded.model):
+                assert_close(loaded.model(tokens).logits, logits[0], rtol=0, atol=0)
+            assert_close(loaded.model(tokens).logits, logits[-1], rtol=0, atol=0)
+    assert (logits[1] - logits[0]).abs().max() > 0.01
+    assert (logits[2] - logits[1]).abs().max() > 0.01
+    plain, steered, whole = (models.subject("s", tiny_base, base, made) for made in (None, vector, both))
+    assert (plain.adapter, plain.steering) == (steered.adapter, None) == (None, None)
+    assert steered.steering == whole.steering
+    assert whole.adapter == adapter_digest(both)
 
 
 def test_a_model_is_loaded_for_scoring_in_this_machines_dtype(tiny_base: Path) -> None:

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +29,8 @@ from ethos.data.recorded import AnswerRow, CrossedRow
 from ethos.errors import DataError, StoreError
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.measuring import SCORES
-from ethos.models import adapter_digest
+from ethos.methods import Stage, Steering
+from ethos.models import adapter_digest, load_subject, steering_digest
 from ethos.pipeline import (
     SUBJECTS,
     Keys,
@@ -36,9 +39,15 @@ from ethos.pipeline import (
     run_experiment,
     stage_keys,
 )
-from ethos.records import Conversation, Drop, Preference, Record, read_jsonl, to_jsonl
+from ethos.plan import plan
+from ethos.records import Conversation, Drop, Preference, Record, read_jsonl, to_jsonl, user
 from ethos.report.page import HTML, MARKDOWN, write_report
+from ethos.samplers.local import sample
+from ethos.samplers.replies import ReplyCache, Request
+from ethos.steering import PLACE, load
+from ethos.steering import steered as temporarily_steered
 from ethos.store import KEY, LOCKS, TIMING, Run
+from ethos.subjects import find_subject
 from ethos.train import loop
 from ethos.train.lora import CONFIG, WEIGHTS
 
@@ -271,6 +280,60 @@ def test_a_run_without_introspection_ends_in_the_preference_adapter(
     manifest = read_manifest(root)
     assert manifest.stages["adapter"] == manifest.stages["preference"]
     assert (root / "adapter").resolve() == (root / manifest.stages["preference"]).resolve()
+
+
+def steered(tiny_toml: Path, root: Path, *before: Stage, **settings: Any) -> Path:
+    """A run whose last stage steers."""
+    config = read_config(tiny_toml, [ONE_CLAIM])
+    stages = (*before, Steering(depth=1.0, strength=4.0, **settings))
+    run_experiment(config.model_copy(update={"stages": stages}), Run(root))
+    return root
+
+
+def values(root: Path, subject: str) -> list[float | None]:
+    folder = read_manifest(root).measured[subject]["leaves_other_requests_alone"]
+    return [score.value for score in read_jsonl(root / folder / SCORES, Score)]
+
+
+def test_a_run_may_steer_and_train_nothing(tiny_toml: Path, tmp_path: Path) -> None:
+    root, again = steered(tiny_toml, tmp_path / "one"), steered(tiny_toml, tmp_path / "two")
+    assert artefacts(root) == artefacts(again)
+    subject = read_manifest(root).subjects["trained"]
+    assert (subject.adapter, subject.steering) == (None, steering_digest(root / "adapter"))
+    assert values(root, "trained") != values(root, "base")
+    found = find_subject(str(root))
+    assert found.subject.digest() == subject.digest()
+    assert find_subject(str((root / "adapter").resolve())).subject.steering == subject.steering
+    assert found.without_character().subject.digest() == read_manifest(root).subjects["base"].digest()
+    loaded, push = load_subject(found.base, found.subject, found.adapter), load(root / "adapter")
+    asked = [Request(messages=[user("Hi")], max_tokens=12, temperature=0)]
+    with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
+        bare = load_subject(found.base, found.without_character().subject, None)
+        own, plain = (sample(each, asked, cache) for each in (loaded, bare))
+        with temporarily_steered(bare.model, push.vector_D, layer=push.layer, strength=push.strength):
+            other = bare._replace(subject=bare.subject.model_copy(update={"steering": "by hand"}))
+            assert sample(other, asked, cache) == own
+    assert own != plain
+    control = steered(tiny_toml, tmp_path / "control", direction="random")
+    assert read_manifest(control).subjects["trained"].steering != subject.steering
+    assert values(control, "trained") not in (values(root, "trained"), values(root, "base"))
+
+
+def test_steering_stands_beside_the_exact_sum_of_the_stages_before(tiny_toml: Path, tmp_path: Path) -> None:
+    first, second = read_config(tiny_toml).stages
+    root = steered(tiny_toml, tmp_path / "three", first, second)
+    manifest = read_manifest(root)
+    trained = manifest.subjects["trained"]
+    assert (trained.adapter, trained.steering) == (adapter_digest(root / "adapter"), steering_digest(root / "adapter"))
+    before = [folder for folder in (root / "combined").iterdir() if not (folder / PLACE).exists()]
+    assert [adapter_digest(folder) for folder in before] == [trained.adapter]
+    alone = steered(tiny_toml, tmp_path / "alone")
+    assert trained.steering != read_manifest(alone).subjects["trained"].steering  # found on the trained model
+    assert PeftModel.from_pretrained(in_float32(root / "base"), root / "adapter")
+    run = Run(root)
+    assert all(row.done for row in plan(manifest.config, run, read_inputs(manifest.config)))
+    run_experiment(manifest.config, run)
+    assert run.made == []
 
 
 def test_changed_items_are_checked_against_the_same_training_data_again(

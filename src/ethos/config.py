@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from ethos.data.preferences import Mixture
 from ethos.errors import ConfigError, DataError
 from ethos.measuring import BenchSettings
-from ethos.methods import Method, PreferenceTraining, Stage, SupervisedTraining
+from ethos.methods import Method, PreferenceTraining, Stage, Stages, Steering, SupervisedTraining
 from ethos.models import DEFAULT_MODEL
 from ethos.records import Record, explain, read_text
 from ethos.samplers.api import Teacher
@@ -27,8 +27,8 @@ class RunConfig(Record):
     constitution: str = "virtuous-reasoner"
     """A shipped name, or the path of a TOML file."""
     mixture: Mixture = Mixture()
-    stages: tuple[Stage, ...] = Field((PreferenceTraining(),), min_length=1)
-    """The [[stages]] tables: each trains an adapter on top of those before it."""
+    stages: Stages = (PreferenceTraining(),)
+    """The [[stages]] tables: each trains an adapter on top of those before it; steering comes last."""
     neutral: Training = Training()
     """The control adapter, trained on ordinary requests only."""
     bench: BenchSettings = BenchSettings()
@@ -131,7 +131,8 @@ def _allowed(error: ValidationError) -> str:
 def _model_at(location: Sequence[int | str]) -> type[Record]:
     """The record that a table of the run file is read as. A stage's location names number and method."""
     model: type[Record] = RunConfig
-    methods = {kind.model_fields["method"].default: kind for kind in Method.__subclasses__()}
+    stages: list[type[Record]] = [*Method.__subclasses__(), Steering]
+    methods = {kind.model_fields["method"].default: kind for kind in stages}
     for part in location:
         if part in model.model_fields:
             annotation = model.model_fields[str(part)].annotation

@@ -7,8 +7,10 @@
     introspection        what the student writes of itself, the constitution in its prompt
     distillation         its own replies, judged token by token by a teacher that sees more
     constitutional_rl    its own replies, rewarded for what the constitution makes likelier
+    steering             nothing: a direction found on the contrasts is added while the model runs
 
-A stage's adapter is trained on top of those before it, which stay frozen; what is evaluated is their exact sum.
+A stage's adapter is trained on top of those before it, which stay frozen; what is evaluated is their exact sum,
+steered where the last stage says so.
 """
 
 import random
@@ -18,19 +20,20 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from peft import PeftModel
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ethos import models
+from ethos import models, steering
 from ethos.bench.items import contaminated
 from ethos.chat import Chat
 from ethos.constitution import Constitution
 from ethos.data import introspection
 from ethos.data.filters import short_enough
 from ethos.data.introspection import IntrospectionSampling
-from ethos.data.preferences import draw
+from ethos.data.preferences import Contrasts, draw
 from ethos.errors import DataError, ModelError
-from ethos.models import Subject, load_subject
-from ethos.records import Conversation, Document, Drop, Message, Preference, Record, read_jsonl, to_jsonl
+from ethos.models import load_subject
+from ethos.persona import Persona, persona_push
+from ethos.records import Conversation, Document, Drop, Message, Preference, read_jsonl, to_jsonl
 from ethos.samplers.replies import ReplyCache
 from ethos.store import write_text
 from ethos.train import distillation
@@ -75,6 +78,8 @@ class Method(Training, ABC):
     """One stage: what every method adds to the settings of a training."""
 
     method: str
+    prevent: Persona | None = Field(None, exclude_if=lambda persona: persona is None)
+    """A push away from the character in every forward pass of the training, gone afterwards (preventative steering)."""
 
     def gathered(self, rows: Rows, given: Given, folder: Path) -> Rows:
         """The rows with those that this method makes itself; what it makes and drops is written to `folder`."""
@@ -96,23 +101,6 @@ class Method(Training, ABC):
     def needs_reference(self) -> bool:
         """Whether log-probabilities before training enter the loss."""
         return False
-
-
-class Contrasts(Record):
-    """How many of the run's contrasts of each kind a stage learns from, in the run's order; None takes all."""
-
-    crossed: int | None = Field(None, ge=0)
-    poles: int | None = Field(None, ge=0)
-    voice: int | None = Field(None, ge=0)
-
-    def of(self, rows: Sequence[Preference]) -> list[Preference]:
-        """The rows of the first so many groups of each kind."""
-        limits = {"crossed": self.crossed, "pole": self.poles, "voice": self.voice}
-        groups: dict[str, dict[str, None]] = {kind: {} for kind in limits}
-        for row in rows:
-            groups[row.kind.partition("-")[0]].setdefault(row.group)
-        kept = {group for kind, found in groups.items() for group in list(found)[: limits[kind]]}
-        return [row for row in rows if row.group in kept]
 
 
 class PreferenceTraining(Method):
@@ -191,13 +179,8 @@ class IntrospectionTraining(Method):
 
     def gathered(self, rows: Rows, given: Given, folder: Path) -> Rows:
         """Sampled reflections and interactions join the recorded ones."""
-        student = Subject(
-            name="student",
-            base=given.base_name,
-            reading=models.reading_digest(given.base),
-            adapter=models.adapter_digest(given.on) if given.on else None,
-            system=given.constitution.system_prompt(),
-        )
+        system = given.constitution.system_prompt()
+        student = models.subject("student", given.base, given.base_name, given.on, system=system)
         loaded = load_subject(given.base, student, given.on)
         parts = [
             sampler(loaded, given.constitution, self.sampling, given.cache, seed=given.seed)
@@ -307,16 +290,42 @@ class ConstitutionalRL(Method):
         return policy_gradient_objective(self.loss, reward, chat, seed=given.seed)
 
 
+class Steering(Persona):
+    """The finished model with a direction added at every position. Nothing is trained."""
+
+    method: Literal["steering"] = "steering"
+
+    def fingerprint(self) -> str:
+        """Settings and rows say it all."""
+        return ""
+
+
 Stage = Annotated[
     PreferenceTraining
     | SupervisedTraining
     | DocumentTraining
     | IntrospectionTraining
     | DistillationTraining
-    | ConstitutionalRL,
+    | ConstitutionalRL
+    | Steering,
     Field(discriminator="method"),
 ]
 """A [[stages]] table of a run file."""
+
+
+def _steering_last(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    if any(isinstance(stage, Steering) for stage in stages[:-1]):
+        raise ValueError("a steering stage comes last: what is trained is found on the unsteered model")
+    return stages
+
+
+Stages = Annotated[tuple[Stage, ...], Field(min_length=1), AfterValidator(_steering_last)]
+"""All of them, in order."""
+
+
+def shortest_limit(stages: Sequence[Stage], neutral: Training) -> int:
+    """The longest row that every stage and the neutral control can train on, in tokens."""
+    return min(stage.optimisation.max_tokens for stage in (*stages, neutral) if isinstance(stage, Training))
 
 
 def different(units: Sequence[Unit]) -> list[Unit]:
@@ -338,12 +347,31 @@ def _optional(path: Path, kind: type[R]) -> list[R]:
     return read_jsonl(path, kind) if path.exists() and path.stat().st_size else []
 
 
-def learn(stage: Method, given: Given, folder: Path, *, label: str) -> None:
-    """Train one stage's adapter and write it to `folder`."""
+def learn(stage: Stage, given: Given, folder: Path, *, label: str) -> None:
+    """Make what one stage adds, and write it to `folder`: an adapter, or a steering vector."""
+    if isinstance(stage, Steering):
+        find_direction(stage, given, folder)
+    else:
+        train_adapter(stage, given, folder, label=label)
+
+
+def find_direction(stage: Steering, given: Given, folder: Path) -> None:
+    """Find the vector on the model as the stages before left it."""
+    loaded = load_subject(given.base, models.subject("unsteered", given.base, given.base_name, given.on), given.on)
+    with models.enough_memory("choose a smaller model, or a machine with more memory"):
+        push = persona_push(loaded.model, loaded.chat, read_rows(given.data).contrasts, stage, seed=given.seed)
+    steering.save(push, folder)
+
+
+def train_adapter(stage: Method, given: Given, folder: Path, *, label: str) -> None:
+    """Train one stage's adapter."""
     with models.enough_memory("lower sampling.max_tokens or sampling.turns"):
         gathered = stage.gathered(read_rows(given.data), given, folder)
 
     def task(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
+        if stage.prevent:  # the model is this training's own, and goes with it
+            push = persona_push(model, chat, gathered.contrasts, stage.prevent, seed=given.seed, away=True)
+            steering.steer(model, push)
         units = stage.units(gathered, given.constitution, chat, seed=given.seed)
         if stage.needs_reference:
             with models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"):

@@ -15,16 +15,18 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from pydantic import Field
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from ethos import steering
 from ethos.chat import Chat
 from ethos.errors import ModelError
 from ethos.records import Record
@@ -52,6 +54,8 @@ class Subject(Record):
     """SHA-256 prefix of the adapter's weights."""
     system: str | None = None
     """System prompt put before every conversation; None leaves the template's own."""
+    steering: str | None = Field(None, exclude_if=lambda digest: digest is None)
+    """SHA-256 prefix of a steering vector with its layer and strength. Left out of the hash where there is none."""
 
     def digest(self) -> str:
         """The hash of what decides every score; a subject's display name does not."""
@@ -176,6 +180,25 @@ def adapter_digest(folder: Path) -> str:
     return _weights_digest([folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS], folder)
 
 
+def steering_digest(folder: Path) -> str:
+    """12 hex digits naming a steering vector, its layer and its strength."""
+    return _weights_digest([folder / steering.PLACE, folder / steering.VECTOR], folder)
+
+
+def subject(name: str, base: Path, base_name: str, made: Path | None, *, system: str | None = None) -> Subject:
+    """The base with what the folder `made` holds: an adapter, a steering vector, or both."""
+    steers = made is not None and (made / steering.PLACE).exists()
+    adapts = made is not None and ((made / ADAPTER_CONFIG).exists() or not steers)
+    return Subject(
+        name=name,
+        base=base_name,
+        reading=reading_digest(base),
+        adapter=adapter_digest(made) if made and adapts else None,
+        system=system,
+        steering=steering_digest(made) if made and steers else None,
+    )
+
+
 def _weights_digest(files: list[Path], folder: Path) -> str:
     if not files or not all(file.exists() for file in files):
         raise ModelError(
@@ -254,10 +277,15 @@ def _check_settings(folder: Path, base: str) -> None:
         )
 
 
-def load_subject(base: Path, subject: Subject, adapter: Path | None) -> Loaded:
-    """A subject in memory. An adapter that changes no logit never gets here: it was refused when saved."""
+def load_subject(base: Path, subject: Subject, made: Path | None) -> Loaded:
+    """A subject in memory; its adapter and its steering vector are in the folder `made`.
+
+    An adapter of ours that changes no logit never gets here: it was refused when saved.
+    """
     bare = load_base(base)
-    model: Model = load_adapter(bare, adapter, base=subject.base) if adapter else bare
+    model: Model = load_adapter(bare, made, base=subject.base) if made and subject.adapter else bare
+    if made and subject.steering:
+        steering.steer(model, steering.load(made))
     return Loaded(subject, model, load_tokenizer_chat(base, system=subject.system))
 
 
@@ -274,9 +302,6 @@ def enough_memory(hint: str) -> Iterator[None]:
 
 @contextmanager
 def adapter_off(model: Model) -> Iterator[None]:
-    """The model without its adapter inside the `with`: the reference policy."""
-    if isinstance(model, PeftModel):
-        with model.disable_adapter():
-            yield
-    else:
+    """The bare base inside the `with`, without adapter or steering: the reference policy."""
+    with steering.unsteered(model), model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
         yield

@@ -9,13 +9,14 @@ follows and nothing stale is ever reused. Run the same file twice and the second
 
 import json
 import random
+import shutil
 from contextlib import closing
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from ethos import __version__, models
+from ethos import __version__, models, steering
 from ethos.bench.baseline import baseline_scores
 from ethos.bench.battery import find_claim
 from ethos.bench.items import all_items_digest, contaminated, items_digest
@@ -38,6 +39,7 @@ from ethos.methods import (
     Stage,
     learn,
     read_rows,
+    shortest_limit,
 )
 from ethos.models import Subject
 from ethos.records import Document, Drop, Record, digest_of, to_jsonl
@@ -146,7 +148,7 @@ def run_experiment(config: RunConfig, run: Run) -> Path:
 def train_stages(
     config: RunConfig, inputs: Inputs, run: Run, keys: Keys, data: Path, cache: ReplyCache
 ) -> dict[str, Path]:
-    """Every stage's own adapter by name, and as `adapter` the exact sum of them all."""
+    """What every stage made, by name, and as `adapter` all of it together."""
     folders: dict[str, Path] = {}
     adapter: Path | None = None
     for name, stage in config.named_stages.items():
@@ -155,10 +157,20 @@ def train_stages(
         if (folders[name] / CONVERSATIONS).exists():  # sampled; items may have changed since
             own = ContaminationKey(data=keys.stages[name].digest(), items=keys.contamination.items)
             run.stage("contamination", own, partial(refuse_contamination, folders[name]))
-        add = partial(lora.add_exactly, adapter or folders[name], folders[name])
+        add = partial(put_together, adapter or folders[name], folders[name])
         adapter = run.stage(*sum_of(keys, name), add)  # the first stage's is there already: its own
     assert adapter is not None
     return folders | {"adapter": adapter}
+
+
+def put_together(before: Path, own: Path, folder: Path) -> None:
+    """What a stage and all before it make: the exact sum of their adapters, or a steering vector beside one."""
+    if not (own / steering.PLACE).exists():
+        lora.add_exactly(before, own, folder)
+        return
+    for source, files in ((before, (lora.WEIGHTS, lora.CONFIG)), (own, (steering.VECTOR, steering.PLACE))):
+        for file in files:
+            shutil.copy(source / file, folder / file)
 
 
 def sum_of(keys: Keys, name: str) -> tuple[str, StageKey]:
@@ -182,7 +194,7 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         constitution=inputs.constitution.digest(),
         recorded=digest_of([row for rows in inputs.recorded for row in rows]),
         mixture=config.mixture,
-        max_tokens=shortest_limit(config),
+        max_tokens=shortest_limit(config.stages, config.neutral),
         seed=config.seed,
     )
     contamination = ContaminationKey(data=data.digest(), items=all_items_digest())
@@ -222,15 +234,10 @@ def stage_key(stage: Stage, data: DataKey, on: str, seed: int) -> StageKey:
     )
 
 
-def shortest_limit(config: RunConfig) -> int:
-    """The longest row that every stage of the run can train on, in tokens."""
-    return min(stage.optimisation.max_tokens for stage in (*config.stages, config.neutral))
-
-
 def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     """Recorded data → the four files of rows, and `dropped.jsonl`."""
     chat = models.load_tokenizer_chat(inputs.base)
-    limit = shortest_limit(config)
+    limit = shortest_limit(config.stages, config.neutral)
     rows = preferences(inputs.recorded, config.mixture, seed=config.seed)
     too_long = {
         row.group
@@ -297,13 +304,8 @@ def fit_baseline(config: RunConfig, data: Path, folder: Path) -> None:
 
 def subject_of(inputs: Inputs, name: str, adapter: Path | None) -> Subject:
     """One of the four subjects of a run; `prompted` has the constitution as system prompt, the others none."""
-    return Subject(
-        name=name,
-        base=inputs.base_name,
-        reading=models.reading_digest(inputs.base),
-        adapter=models.adapter_digest(adapter) if adapter else None,
-        system=inputs.constitution.system_prompt() if name == "prompted" else None,
-    )
+    system = inputs.constitution.system_prompt() if name == "prompted" else None
+    return models.subject(name, inputs.base, inputs.base_name, adapter, system=system)
 
 
 def write_manifest(

@@ -14,7 +14,8 @@ from ethos.bench.items import Crossed, Triple, load_items, thinned
 from ethos.chat import Chat, Rendered
 from ethos.config import RunConfig
 from ethos.measuring import measure_key
-from ethos.methods import Stage, read_rows
+from ethos.methods import Stage, Steering, read_rows
+from ethos.persona import poles
 from ethos.pipeline import (
     SUBJECTS,
     Inputs,
@@ -90,15 +91,20 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
         prepare_data(config, inputs, Path(scratch))
         data = read_rows(Path(scratch))
 
-    def training(name: str, where: str, stage: Stage, key: StageKey) -> Row:
-        units = stage.units(data, inputs.constitution, chat, seed=config.seed)
-        return Row(name, run.has(where, key), training_positions(units, stage, layers), key.digest())
+    def making(name: str, where: str, stage: Stage, key: StageKey) -> Row:
+        if isinstance(stage, Steering):
+            chosen, rejected = poles(chat, data.contrasts, stage)
+            cost = sum(len(packed.tokens_N) for packed in scoring.pack([*chosen, *rejected]))
+        else:
+            units = stage.units(data, inputs.constitution, chat, seed=config.seed)
+            cost = training_positions(units, stage, layers)
+        return Row(name, run.has(where, key), cost, key.digest())
 
     rows = [
         Row("data", run.has("data", keys.data), 0, keys.data.digest()),
         Row("contamination", run.has("contamination", keys.contamination), 0, keys.contamination.digest()),
-        *(training(name, stage.method, stage, keys.stages[name]) for name, stage in config.named_stages.items()),
-        training("neutral", "neutral", config.control, keys.neutral),
+        *(making(name, stage.method, stage, keys.stages[name]) for name, stage in config.named_stages.items()),
+        making("neutral", "neutral", config.control, keys.neutral),
     ]
     adapters = {"neutral": ("neutral", keys.neutral), "trained": sum_of(keys, list(keys.stages)[-1])}
     for name in SUBJECTS:

@@ -12,15 +12,24 @@ of both poles, each under its own system prompt, and weigh every token equally.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ethos import scoring
 from ethos.chat import Rendered
 from ethos.errors import DataError
+from ethos.records import Record, read_jsonl
 from ethos.scoring import Model
+from ethos.store import write_bytes, write_text
+
+VECTOR, PLACE = "steering.safetensors", "steering.json"
+"""A push on disk: its vector; its layer and strength."""
 
 
 def persona_vectors(model: Model, positive: Sequence[Rendered], negative: Sequence[Rendered]) -> Tensor:
@@ -51,22 +60,81 @@ def mean_activations(model: Model, sequences: Sequence[Rendered]) -> Tensor:
     return torch.stack([torch.as_tensor(total) for total in sums]) / count
 
 
+class Push(NamedTuple):
+    """What steering adds, and where: `strength · vector` at every position, to the output of `layer` (from 0)."""
+
+    vector_D: Tensor
+    layer: int
+    strength: float
+
+
+class Place(Record):
+    """A push on disk, beside its vector."""
+
+    layer: int
+    strength: float
+
+
+def save(push: Push, folder: Path) -> None:
+    """Write a push to `folder`."""
+    write_bytes(folder / VECTOR, to_bytes({"vector": push.vector_D.contiguous()}))
+    write_text(folder / PLACE, Place(layer=push.layer, strength=push.strength).model_dump_json())
+
+
+def load(folder: Path) -> Push:
+    """The push that `folder` holds."""
+    (place,) = read_jsonl(folder / PLACE, Place)
+    return Push(load_file(folder / VECTOR)["vector"], place.layer, place.strength)
+
+
+class Adding:
+    """The forward hook of one push; it can be switched off for a while."""
+
+    def __init__(self, push_D: Tensor) -> None:
+        self.push_D = push_D
+        self.on = True
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """The layer's output with the push added."""
+        if not self.on:
+            return output
+        return (output[0] + self.push_D, *output[1:]) if isinstance(output, tuple) else output + self.push_D
+
+
+def steer(model: Model, push: Push) -> RemovableHandle:
+    """Add the push to every forward pass from now on, until the handle is removed."""
+    layers = decoder_layers(model)
+    if not 0 <= push.layer < len(layers):
+        raise DataError(f"layer {push.layer} of a model with layers 0 to {len(layers) - 1}")
+    if push.vector_D.shape[-1] != model.config.hidden_size:
+        raise DataError(f"a vector of {push.vector_D.shape[-1]} for a model of width {model.config.hidden_size}")
+    push_D = (push.strength * push.vector_D).to(device=model.device, dtype=model.dtype)
+    return layers[push.layer].register_forward_hook(Adding(push_D))
+
+
 @contextmanager
 def steered(model: Model, vector_D: Tensor, *, layer: int, strength: float) -> Iterator[None]:
     """Inside the `with`, `strength · vector` is added to the output of `layer` (from 0) at every position."""
-    layers = decoder_layers(model)
-    if not 0 <= layer < len(layers):
-        raise DataError(f"layer {layer} of a model with layers 0 to {len(layers) - 1}")
-    push_D = (strength * vector_D).to(device=model.device, dtype=model.dtype)
-
-    def add(module: nn.Module, inputs: Any, output: Any) -> Any:
-        return (output[0] + push_D, *output[1:]) if isinstance(output, tuple) else output + push_D
-
-    handle = layers[layer].register_forward_hook(add)
+    handle = steer(model, Push(vector_D, layer, strength))
     try:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def unsteered(model: Model) -> Iterator[None]:
+    """The model without what steers it inside the `with`."""
+    hooks = [hook for layer in decoder_layers(model) for hook in layer._forward_hooks.values()]
+    adding = [hook for hook in hooks if isinstance(hook, Adding)]
+    before = [hook.on for hook in adding]
+    for hook in adding:
+        hook.on = False
+    try:
+        yield
+    finally:
+        for hook, on in zip(adding, before, strict=True):
+            hook.on = on
 
 
 def random_direction(vector_D: Tensor, *, seed: int) -> Tensor:

@@ -28,7 +28,7 @@ from ethos.data.preferences import Mixture
 from ethos.errors import ConfigError, DataError, UserError
 from ethos.manifest import MANIFEST
 from ethos.measuring import BenchSettings
-from ethos.methods import Stage
+from ethos.methods import Stages, shortest_limit
 from ethos.models import DEFAULT_MODEL
 from ethos.pipeline import Inputs, fingerprint, read_inputs, run_experiment
 from ethos.records import Record, Text, explain, read_text
@@ -47,7 +47,7 @@ class Arm(Record):
     """One way to train."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: Stages
 
 
 class Common(Record):
@@ -111,8 +111,8 @@ class Study(Record):
         cells_ = [(slug(constitution), arm) for constitution in self.constitutions for arm in names]
         if len(set(cells_)) < len(cells_):
             raise ValueError("two constitutions have the same name")
-        limits = {min(stage.optimisation.max_tokens for stage in arm.stages) for arm in self.arms}
-        if len({min(limit, self.common.neutral.optimisation.max_tokens) for limit in limits}) > 1:
+        limits = {shortest_limit(arm.stages, self.common.neutral) for arm in self.arms}
+        if len(limits) > 1:
             raise ValueError(f"arms would keep different rows: their shortest max_tokens are {sorted(limits)}")
         if self.primary not in self.common.bench.claims:
             raise ValueError(f"the primary claim {self.primary!r} is not in common.bench.claims")

@@ -221,7 +221,8 @@ def _stage_folders(done: Done) -> list[Path]:
 
 
 def _tokens(done: Done) -> int:
-    return sum(step.tokens for folder in _stage_folders(done) for step in read_jsonl(folder / LOG, Step))
+    logs = [folder / LOG for folder in _stage_folders(done)]
+    return sum(step.tokens for log in logs if log.exists() for step in read_jsonl(log, Step))  # steering has none
 
 
 def _seconds(done: Done) -> float:

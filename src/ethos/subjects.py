@@ -8,6 +8,7 @@ from ethos.constitution import Constitution
 from ethos.errors import ModelError
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.models import DEFAULT_MODEL, Subject
+from ethos.steering import PLACE
 from ethos.train.lora import CONFIG
 
 
@@ -20,11 +21,15 @@ class Found(NamedTuple):
 
     def without_character(self) -> "Found":
         """The bare base that a subject is compared with."""
-        return Found(self.subject.model_copy(update={"name": "base", "adapter": None, "system": None}), self.base, None)
+        return Found(
+            self.subject.model_copy(update={"name": "base", "adapter": None, "system": None, "steering": None}),
+            self.base,
+            None,
+        )
 
 
 def find_subject(name: str, constitution: Constitution | None = None) -> Found:
-    """`base`, a finished run's folder (its trained adapter), an adapter's folder, or a transformers model's folder.
+    """`base`, a finished run's folder, an adapter's or steering vector's folder, or a transformers model's folder.
 
     With a constitution, `prompted` is the base with it as system prompt.
     """
@@ -32,7 +37,7 @@ def find_subject(name: str, constitution: Constitution | None = None) -> Found:
     model, adapter = DEFAULT_MODEL, None
     if (folder / MANIFEST).exists():
         model, adapter = read_manifest(folder).config.model, folder / "adapter"
-    elif (folder / CONFIG).exists():
+    elif (folder / CONFIG).exists() or (folder / PLACE).exists():
         adapter = folder
     elif (folder / "config.json").exists():
         model = name
@@ -42,11 +47,5 @@ def find_subject(name: str, constitution: Constitution | None = None) -> Found:
             hint="give 'base', a finished run's folder, or a folder with adapter_config.json or config.json",
         )
     base = models.base_folder(model)
-    subject = Subject(
-        name=name,
-        base=models.base_digest(base),
-        reading=models.reading_digest(base),
-        adapter=models.adapter_digest(adapter) if adapter else None,
-        system=constitution.system_prompt() if constitution and name == "prompted" else None,
-    )
-    return Found(subject, base, adapter)
+    system = constitution.system_prompt() if constitution and name == "prompted" else None
+    return Found(models.subject(name, base, models.base_digest(base), adapter, system=system), base, adapter)

@@ -53,6 +53,23 @@ class Mixture(Record):
     """Give the rows that have thoughts a deliberated variant beside the plain one."""
 
 
+class Contrasts(Record):
+    """How many of the run's contrasts of each kind a stage learns from, in the run's order; None takes all."""
+
+    crossed: int | None = Field(None, ge=0)
+    poles: int | None = Field(None, ge=0)
+    voice: int | None = Field(None, ge=0)
+
+    def of(self, rows: Sequence[Preference]) -> list[Preference]:
+        """The rows of the first so many groups of each kind."""
+        limits = {"crossed": self.crossed, "pole": self.poles, "voice": self.voice}
+        groups: dict[str, dict[str, None]] = {kind: {} for kind in limits}
+        for row in rows:
+            groups[row.kind.partition("-")[0]].setdefault(row.group)
+        kept = {group for kind, found in groups.items() for group in list(found)[: limits[kind]]}
+        return [row for row in rows if row.group in kept]
+
+
 def preferences(recorded: Recorded, mixture: Mixture, *, seed: int) -> list[Preference]:
     """Preference rows of the mixture, drawn and varied by `seed`."""
     rng = random.Random(seed)
