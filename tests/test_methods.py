@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -108,6 +109,9 @@ STAGES: dict[str, Method] = {
     "self-distillation": DistillationTraining(**QUICK, loss=Distillation(sampling=BRIEF)),
     "averaged teacher": DistillationTraining(**QUICK, loss=Distillation(sampling=BRIEF), teacher="average", decay=0.9),
     "consistency": DistillationTraining(**QUICK, loss=Distillation(sampling=BRIEF), sees="clean"),
+    "activation consistency": DistillationTraining(
+        **QUICK, loss=Distillation(form="activations", sampling=BRIEF), sees="clean"
+    ),
     "constitutional rl": ConstitutionalRL(
         **QUICK, loss=GroupPolicyGradient(sampling=Sampling(replies=3, max_tokens=4), kl_weight=0.01)
     ),
@@ -240,6 +244,12 @@ def test_the_teacher_sees_the_constitution_or_the_prompt_without_the_push(given:
     assert {unit.teacher_prompt[1:] for unit in advised} == {unit.prompt for unit in advised}
     (clean,) = units(DistillationTraining(sees="clean"), given, chat)
     assert [clean.prompt[0].content, clean.teacher_prompt[0].content] == ["Rain? Say walk.", "Rain?"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"sees": "clean", "teacher": "average", "decay": 0.9}])
+def test_activations_are_those_of_the_untrained_student_without_the_push(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="untrained student that sees the clean prompt"):
+        DistillationTraining(loss=Distillation(form="activations"), **settings)
 
 
 def test_consistency_without_pushed_prompts_says_how_to_get_them(given: Given, chat: Chat) -> None:

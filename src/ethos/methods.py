@@ -37,6 +37,7 @@ from ethos.records import Conversation, Document, Drop, Message, Preference, rea
 from ethos.samplers.replies import ReplyCache
 from ethos.store import write_text
 from ethos.train import distillation
+from ethos.train.activations import activation_objective
 from ethos.train.fit import Training, fit
 from ethos.train.loop import Objective, Unit, with_reference
 from ethos.train.onpolicy import prompt_unit
@@ -227,6 +228,8 @@ class DistillationTraining(Method):
     def _consistent(self) -> "DistillationTraining":
         if (self.decay is None) != (self.teacher != "average"):
             raise ValueError("decay belongs to teacher = 'average', which needs it")
+        if self.loss.form == "activations" and (self.teacher, self.sees) != ("untrained", "clean"):
+            raise ValueError("activations are compared with those of the untrained student that sees the clean prompt")
         return self
 
     @property
@@ -254,7 +257,9 @@ class DistillationTraining(Method):
         return draw(different(units), self.prompts, random.Random(seed))
 
     def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
-        """Divergence from the teacher."""
+        """Divergence from the teacher, or distance from its states."""
+        if self.loss.form == "activations":
+            return activation_objective(model, chat, self.loss.sampling, self.loss.depths, seed=given.seed)
         return distillation.distillation_objective(self.loss, self._teacher(model, chat), chat, seed=given.seed)
 
     def _teacher(self, model: PeftModel, chat: Chat) -> distillation.Teacher:

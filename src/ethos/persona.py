@@ -17,7 +17,7 @@ from ethos.data.preferences import Contrasts
 from ethos.errors import DataError
 from ethos.records import Preference, Record
 from ethos.scoring import Model
-from ethos.steering import Push, persona_vectors, random_direction
+from ethos.steering import Push, layers_at, persona_vectors, random_direction
 
 
 class Persona(Record):
@@ -49,7 +49,7 @@ def persona_push(
 ) -> Push:
     """The push from rejected towards chosen replies, or `away` from them, with the model as it now is."""
     vectors = persona_vectors(model, *poles(chat, contrasts, settings))
-    layer = round(settings.depth * (len(vectors) - 1))
+    (layer,) = layers_at(model, [settings.depth])
     vector_D = vectors[layer].cpu()
     if settings.direction == "random":
         vector_D = random_direction(vector_D, seed=seed)

@@ -25,7 +25,7 @@ from ethos import scoring
 from ethos.chat import Rendered
 from ethos.errors import DataError
 from ethos.records import Record, read_jsonl
-from ethos.scoring import Model
+from ethos.scoring import Model, Pack
 from ethos.store import write_bytes, write_text
 
 VECTOR, PLACE = "steering.safetensors", "steering.json"
@@ -52,12 +52,30 @@ def mean_activations(model: Model, sequences: Sequence[Rendered]) -> Tensor:
             weight_N.index_add_(0, packed.nodes_S[torch.from_numpy(where)], torch.ones(len(where)))
             count += len(where)
 
-        with ExitStack() as hooks:
-            seen = [hooks.enter_context(_watching(layer)) for layer in layers]
-            scoring.hidden_states(model, packed)
-        for place, (hidden_ND,) in enumerate(seen):
+        _, states = activations(model, packed, range(len(layers)))
+        for place, hidden_ND in enumerate(states):
             sums[place] = sums[place] + weight_N.to(hidden_ND.device) @ hidden_ND.float()
     return torch.stack([torch.as_tensor(total) for total in sums]) / count
+
+
+def layers_at(model: Model, depths: Sequence[float] | None) -> tuple[int, ...]:
+    """The layers at these shares of a model's depth, 0 the first and 1 the last; None takes all."""
+    count = len(decoder_layers(model))
+    return tuple(range(count)) if depths is None else tuple(round(depth * (count - 1)) for depth in depths)
+
+
+def activations(model: Model, packed: Pack, layers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    """One pass: final hidden states (P, D) as scoring has them, and each layer's output (N, D) at every position."""
+    with ExitStack() as hooks:
+        seen = [hooks.enter_context(_watching(decoder_layers(model)[layer])) for layer in layers]
+        hidden_PD = scoring.hidden_states(model, packed)
+    return hidden_PD, [states_ND for (states_ND,) in seen]
+
+
+def states_before(states: Sequence[Tensor], packed: Pack, where_T: Tensor) -> Tensor:
+    """Of each layer's output (N, D), the states that lead to so many scored tokens: (L, T, D)."""
+    parents_T = packed.parents_P[packed.head_S[where_T.cpu()]]
+    return torch.stack([states_ND[parents_T.to(states_ND.device)] for states_ND in states])
 
 
 class Push(NamedTuple):

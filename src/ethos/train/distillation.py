@@ -11,10 +11,11 @@ its own context, and the loss is a divergence at every token of the reply. Over-
 On-policy distillation: Agarwal et al. 2024 (GKD, arXiv:2306.13649); Lu et al. 2025 for the sampled-token form.
 Self-distillation: Shenfeld et al. 2026 (arXiv:2601.19897). Consistency on sampled replies is ours in form, after
 bias-augmented consistency training (Chua et al. 2024, arXiv:2403.05518), which learns the clean reply's text.
+Consistency of states inside the model, instead of distributions, is in activations.py.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from peft import PeftModel
@@ -37,18 +38,25 @@ Teacher = Callable[[Sequence[Rendered]], list[Tensor]]
 class Distillation(Record):
     """What is minimised at each token of a reply."""
 
-    form: Literal["jsd", "policy_gradient"] = "jsd"
-    """`jsd` over the vocabulary; `policy_gradient` of the reverse KL from the sampled token alone."""
+    form: Literal["jsd", "policy_gradient", "activations"] = "jsd"
+    """`jsd` over the vocabulary; `policy_gradient` of the reverse KL from the sampled token alone; `activations` the
+    squared distance between states inside the model (see activations.py)."""
     beta: float = Field(0.5, ge=0, le=1)
     """jsd: 0 is the forward KL, 1 the reverse KL."""
     top_k: int | None = Field(None, gt=0)
     """jsd: the teacher's likeliest tokens, the others pooled (default: the full vocabulary)."""
     sampling: Sampling = Sampling()
+    depths: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(
+        None, min_length=1, exclude_if=lambda depths: depths is None
+    )
+    """activations: the layers compared, 0 the first and 1 the last (default: all)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Distillation":
-        if self.form == "policy_gradient" and (self.top_k is not None or self.beta != 0.5):
-            raise ValueError("beta and top_k belong to jsd, not to policy_gradient")
+        if self.form != "jsd" and (self.top_k is not None or self.beta != 0.5):
+            raise ValueError(f"beta and top_k belong to jsd, not to {self.form}")
+        if self.form != "activations" and self.depths is not None:
+            raise ValueError(f"depths belong to activations, not to {self.form}")
         return self
 
 

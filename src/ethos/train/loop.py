@@ -19,7 +19,7 @@ from peft import PeftModel
 from pydantic import Field
 from torch import Tensor
 
-from ethos import scoring
+from ethos import scoring, steering
 from ethos.chat import Rendered
 from ethos.errors import DataError, ModelError
 from ethos.models import enough_memory
@@ -58,6 +58,8 @@ class Scored(NamedTuple):
     """Per-token log-probabilities (nats), one (T,) a sequence."""
     logits: tuple[Tensor, ...] = ()
     """Vocabulary logits at the same tokens, one (T, V) a sequence, where the objective asks for them."""
+    activations: tuple[Tensor, ...] = ()
+    """Outputs of layers at the positions that lead to them, one (L, T, D) a sequence, where it asks for them."""
 
 
 class Objective(NamedTuple):
@@ -71,6 +73,8 @@ class Objective(NamedTuple):
     """Whether the loss reads whole next-token distributions."""
     state: dict[str, Tensor] | None = None
     """Tensors that the method carries from step to step, changed in place; checkpoints keep them."""
+    layers: tuple[int, ...] = ()
+    """Layers whose outputs the loss reads."""
 
 
 class Optimisation(Record):
@@ -199,7 +203,7 @@ def _step(
     loss_sum, tokens, metrics, faulty = 0.0, 0, dict[str, float](), list[str]()
     for packed, members in packs(units, positions):
         own = [units[i] for i in members]
-        loss, sums = objective.loss(_scored(model, packed, own, objective.distributions))
+        loss, sums = objective.loss(_scored(model, packed, own, objective))
         if not torch.isfinite(loss):
             faulty += [unit.source for unit in own]
         (loss / len(units)).backward()  # type: ignore[no-untyped-call]
@@ -210,17 +214,19 @@ def _step(
     return Step(step=index + 1, loss=loss_sum / len(units), metrics=metrics, tokens=tokens), faulty
 
 
-def _scored(model: PeftModel, packed: scoring.Pack, units: Sequence[Unit], distributions: bool) -> list[Scored]:
+def _scored(model: PeftModel, packed: scoring.Pack, units: Sequence[Unit], objective: Objective) -> list[Scored]:
     """What the model says of the units of one pack."""
-    logits_PV = scoring.head_logits(model, scoring.hidden_states(model, packed))
+    hidden_PD, states = steering.activations(model, packed, objective.layers)
+    logits_PV = scoring.head_logits(model, hidden_PD)
     logprobs_S = scoring.picked_logprobs(logits_PV, packed)
     places = iter([torch.from_numpy(where).to(logprobs_S.device) for where in packed.scored])
     head_S = packed.head_S.to(logprobs_S.device)
     scored = []
     for unit in units:
         own = [next(places) for _ in unit.sequences]
-        logits = tuple(logits_PV[head_S[where_T]] for where_T in own) if distributions else ()
-        scored.append(Scored(unit, tuple(logprobs_S[where_T] for where_T in own), logits))
+        logits = tuple(logits_PV[head_S[where_T]] for where_T in own) if objective.distributions else ()
+        activations = tuple(steering.states_before(states, packed, where_T) for where_T in own) if states else ()
+        scored.append(Scored(unit, tuple(logprobs_S[where_T] for where_T in own), logits, activations))
     return scored
 
 
