@@ -50,7 +50,10 @@ def run(
         bool, typer.Option("--dry-run", help="Show stages, what is cached, tokens and minutes.")
     ] = False,
 ) -> None:
-    """Train, measure and report one experiment. Run it again after an interruption: it resumes."""
+    """Train, measure and report one experiment. Run it again after an interruption: it resumes.
+
+    `torchrun --nproc-per-node N -m ethos run FILE` trains in N processes.
+    """
     from ethos.config import read_config
 
     config = read_config(file, set_ or [])
@@ -63,9 +66,14 @@ def run(
         typer.echo(render_plan(config, folder))
         return
     from ethos.pipeline import run_experiment
+    from ethos.train import ranks
 
     try:
-        page = run_experiment(config, folder)
+        with ranks.joined() as leads:
+            if not leads:
+                ranks.follow()
+                return
+            page = run_experiment(config, folder)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; the same command resumes where it stopped", err=True)
         raise typer.Exit(130) from None

@@ -16,6 +16,7 @@ steered where the last stage says so.
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
@@ -36,7 +37,7 @@ from ethos.persona import Persona, persona_push
 from ethos.records import Conversation, Document, Drop, Message, Preference, read_jsonl, to_jsonl
 from ethos.samplers.replies import ReplyCache
 from ethos.store import write_text
-from ethos.train import distillation
+from ethos.train import distillation, ranks
 from ethos.train.activations import activation_objective
 from ethos.train.fit import Training, fit
 from ethos.train.loop import Objective, Unit, with_reference
@@ -369,15 +370,20 @@ def find_direction(stage: Steering, given: Given, folder: Path) -> None:
 
 
 def train_adapter(stage: Method, given: Given, folder: Path, *, label: str) -> None:
-    """Train one stage's adapter."""
+    """Train one stage's adapter, on all ranks."""
     with models.enough_memory("lower sampling.max_tokens or sampling.turns"):
-        gathered = stage.gathered(read_rows(given.data), given, folder)
+        rows = stage.gathered(read_rows(given.data), given, folder)
+    ranks.everywhere(partial(train_on, rows, stage, given, folder, label=label))
+
+
+def train_on(rows: Rows, stage: Method, given: Given, folder: Path, *, label: str) -> None:
+    """This rank's part in training a stage on these rows."""
 
     def task(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
         if stage.prevent:  # the model is this training's own, and goes with it
-            push = persona_push(model, chat, gathered.contrasts, stage.prevent, seed=given.seed, away=True)
+            push = persona_push(model, chat, rows.contrasts, stage.prevent, seed=given.seed, away=True)
             steering.steer(model, push)
-        units = stage.units(gathered, given.constitution, chat, seed=given.seed)
+        units = stage.units(rows, given.constitution, chat, seed=given.seed)
         if stage.needs_reference:
             with models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"):
                 units = with_reference(model, units)

@@ -212,10 +212,10 @@ def load_tokenizer_chat(folder: Path, *, system: str | None = None) -> Chat:
     return Chat(AutoTokenizer.from_pretrained(folder), system=system)
 
 
-def load_base(folder: Path) -> PreTrainedModel:
-    """Base weights in memory, in the fastest dtype of this machine, ready for scoring."""
+def load_base(folder: Path, *, placed: bool = True) -> PreTrainedModel:
+    """Base weights in memory, in the fastest dtype of this machine, ready for scoring; or not on its device yet."""
     _quiet()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if placed and torch.cuda.is_available() else "cpu"
     with enough_memory("choose a smaller model, or a machine with more memory"):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=fast_dtype(), attn_implementation="sdpa"

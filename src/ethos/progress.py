@@ -14,8 +14,8 @@ SECONDS_BETWEEN_LINES = 15.0
 class Meter:
     """Counts finished work of one stage; made by `meter`."""
 
-    def __init__(self, label: str, total: int, done: int, bar: Progress | None) -> None:
-        self.label, self.total, self.bar = label, total, bar
+    def __init__(self, label: str, total: int, done: int, bar: Progress | None, *, shown: bool = True) -> None:
+        self.label, self.total, self.bar, self.shown = label, total, bar, shown
         self.done = self.before = done
         self.tokens = 0
         self.began = self.printed = time.monotonic()
@@ -30,7 +30,7 @@ class Meter:
         told = " ".join(filter(None, (speed, note)))
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=self.done, note=told)
-        elif now - self.printed > SECONDS_BETWEEN_LINES or self.done == self.total:
+        elif self.shown and (now - self.printed > SECONDS_BETWEEN_LINES or self.done == self.total):
             left = (now - self.began) / max(self.done - self.before, 1) * (self.total - self.done)
             line = " ".join(filter(None, (f"{self.label}: {self.done}/{self.total}", told, f"({left:.0f} s left)")))
             print(line, file=sys.stderr, flush=True)
@@ -38,11 +38,11 @@ class Meter:
 
 
 @contextmanager
-def meter(label: str, total: int, *, done: int = 0) -> Iterator[Meter]:
-    """A meter for `total` units of work, `done` of them by an earlier process, drawn on standard error."""
+def meter(label: str, total: int, *, done: int = 0, shown: bool = True) -> Iterator[Meter]:
+    """A meter for `total` units of work, `done` of them by an earlier process, drawn on standard error if `shown`."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Meter(label, total, done, None)
+    if not (shown and console.is_terminal):
+        yield Meter(label, total, done, None, shown=shown)
         return
     columns = (
         TextColumn("{task.description:<28}"),

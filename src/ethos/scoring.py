@@ -134,6 +134,14 @@ def _finish(trie: Trie, paths: dict[int, list[int]], sequences: Sequence[Rendere
     )
 
 
+def positions(sequences: Sequence[Rendered]) -> int:
+    """Trie positions that these sequences take together."""
+    trie = Trie()
+    for sequence in sequences:
+        trie.add(sequence.tokens)
+    return len(trie.tokens)
+
+
 class Prefix(NamedTuple):
     """Keys and values of tokens that every sequence begins with, layer by layer."""
 

@@ -46,6 +46,10 @@ class ReplyCache:
                 "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
             )
 
+    def __reduce__(self) -> tuple[type["ReplyCache"], tuple[Path]]:
+        """Another process opens the same file itself."""
+        return ReplyCache, (self.path,)
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """SQLite hides a full disk or a read-only folder behind its own error."""

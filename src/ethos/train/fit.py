@@ -16,7 +16,7 @@ from ethos.models import load_adapter, load_base, load_tokenizer_chat
 from ethos.records import Record, to_jsonl
 from ethos.scoring import Model
 from ethos.store import write_text
-from ethos.train import lora
+from ethos.train import lora, ranks
 from ethos.train.loop import Objective, Optimisation, Unit, train
 from ethos.train.lora import LoraSettings
 
@@ -41,13 +41,18 @@ def fit(
 ) -> None:
     """Train an adapter and write it, with its log and chat template, to `folder`. Resumes from a checkpoint there."""
     chat = load_tokenizer_chat(base, system=training.inoculation)
-    bare, name = load_base(base), "default" if on is None else "later"
+    settings, name = training.optimisation, "default" if on is None else "later"
+    bare = load_base(base, placed=not settings.shard)
     under: Model = bare if on is None else load_adapter(bare, on, base=base_name)
     model = lora.attach(under, name, training.lora, seed=seed)
+    if settings.shard:
+        ranks.shard(model)
     units, objective = task(model, chat)
-    log = train(model, units, objective, training.optimisation, folder=folder, seed=seed, label=label)
+    log = train(model, units, objective, settings, folder=folder, seed=seed, label=label)
     if not log:
         raise ModelError("no training step was taken")
+    if not ranks.leads():
+        return
     lora.save(model, name, folder, base=base_name)
     write_text(folder / LOG, to_jsonl(log))
     write_text(folder / "chat_template.jinja", str(chat.tokenizer.chat_template))

@@ -11,6 +11,7 @@ import io
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from ethos.models import enough_memory
 from ethos.progress import meter
 from ethos.records import Message, Record
 from ethos.store import write_bytes
+from ethos.train import ranks
 from ethos.train.lora import trainable
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
@@ -91,6 +93,8 @@ class Optimisation(Record):
     """Longest sequence. A longer one is refused by name, never cut."""
     pack_positions: int = Field(512, gt=0)
     """Trie positions per forward pass; lower it when memory runs out, results do not change."""
+    shard: bool = Field(False, exclude_if=lambda shard: not shard)
+    """Divide the frozen layers over the processes of torchrun, for a base that does not fit one device."""
 
 
 class Step(Record):
@@ -159,7 +163,7 @@ def train(
     carried = objective.state or {}
     log = _resume(folder / "checkpoint.pt", weights, carried, optimizer)
     saved = time.monotonic()
-    with meter(label, len(steps), done=len(log)) as progress:
+    with meter(label, len(steps), done=len(log), shown=ranks.leads()) as progress:
         for index in range(len(log), len(steps)):
             for group in optimizer.param_groups:
                 group["lr"] = rate(index, len(steps), settings)
@@ -169,9 +173,11 @@ def train(
                     chosen = objective.prepare(model, chosen, index)
                     check(chosen, settings)
                 step, faulty = _step(model, chosen, objective, settings.pack_positions, index)
+            ranks.sum_gradients(list(weights.values()))
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
             if faulty or not torch.isfinite(norm):
-                _checkpoint(folder / "checkpoint.pt", weights, carried, optimizer, log)
+                if ranks.leads():
+                    _checkpoint(folder / "checkpoint.pt", weights, carried, optimizer, log)
                 what = f"loss is {step.loss}" if faulty else "gradient is not finite"
                 raise ModelError(
                     f"{what} at step {index + 1}, rows {', '.join(faulty or (unit.source for unit in chosen))}",
@@ -181,7 +187,7 @@ def train(
             optimizer.zero_grad()
             log.append(step)
             progress.advance(tokens=step.tokens, note=f"loss {step.loss:.3f}")
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if ranks.leads() and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 _checkpoint(folder / "checkpoint.pt", weights, carried, optimizer, log)
                 saved = time.monotonic()
     return log
@@ -196,22 +202,69 @@ def _what_to_lower(settings: Optimisation, objective: Objective) -> str:
     )
 
 
+class Part(NamedTuple):
+    """What one rank computed of a step."""
+
+    loss: float
+    """Sum over its units."""
+    metrics: dict[str, float]
+    tokens: float
+    faulty: list[str]
+    """Rows without a finite loss."""
+
+
 def _step(
     model: PeftModel, units: Sequence[Unit], objective: Objective, positions: int, index: int
 ) -> tuple[Step, list[str]]:
-    """Forward and backward of one step, gradients left on the parameters; and the rows whose loss is not finite."""
-    loss_sum, tokens, metrics, faulty = 0.0, 0, dict[str, float](), list[str]()
-    for packed, members in packs(units, positions):
-        own = [units[i] for i in members]
+    """Forward and backward of one step, each rank's gradients left on its parameters; and rows without finite loss."""
+    parts = ranks.gathered(_part(model, units, objective, positions))
+    metrics: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.metrics.items():
+            metrics[name] = metrics.get(name, 0.0) + value
+    loss, tokens = sum(part.loss for part in parts), round(sum(part.tokens for part in parts))
+    step = Step(step=index + 1, loss=loss / len(units), metrics=metrics, tokens=tokens)
+    return step, [row for part in parts for row in part.faulty]
+
+
+def _part(model: PeftModel, units: Sequence[Unit], objective: Objective, positions: int) -> Part:
+    """This rank's packs of a step."""
+    loss_sum, tokens, metrics, faulty = 0.0, 0.0, dict[str, float](), list[str]()
+    for packed, own, weight in portion(model, units, objective, positions):
         loss, sums = objective.loss(_scored(model, packed, own, objective))
         if not torch.isfinite(loss):
             faulty += [unit.source for unit in own]
-        (loss / len(units)).backward()  # type: ignore[no-untyped-call]
-        loss_sum += loss.item()
-        tokens += len(packed.tokens_N)
+        (weight * loss / len(units)).backward()  # type: ignore[no-untyped-call]
+        loss_sum += weight * loss.item()
+        tokens += weight * len(packed.tokens_N)
         for name, value in sums.items():
-            metrics[name] = metrics.get(name, 0.0) + value / len(units)
-    return Step(step=index + 1, loss=loss_sum / len(units), metrics=metrics, tokens=tokens), faulty
+            metrics[name] = metrics.get(name, 0.0) + weight * value / len(units)
+    return Part(loss_sum, metrics, tokens, faulty)
+
+
+Portion = list[tuple[scoring.Pack, list[Unit], float]]
+"""Packs with their units, and what each counts in the sum over ranks."""
+
+
+def portion(model: PeftModel, units: Sequence[Unit], objective: Objective, positions: int) -> Portion:
+    """The packs of a step that this rank computes.
+
+    Ranks that share a sharded model must take equally many turns. One with fewer packs repeats its first for nothing;
+    where a loss asks a teacher, which takes turns of its own, every rank computes all packs and each counts in part.
+    """
+    together = ranks.sharded(model)
+    if together and (objective.distributions or objective.layers):
+        return _packed(units, positions, 1 / ranks.count())
+    taken = ranks.share([scoring.positions(unit.sequences) for unit in units])
+    own = _packed([units[i] for i in taken], positions, 1.0)
+    if together:
+        spare = (own or _packed(units[:1], positions, 1.0))[0]
+        own += [(*spare[:2], 0.0)] * (max(ranks.gathered(len(own))) - len(own))
+    return own
+
+
+def _packed(units: Sequence[Unit], positions: int, weight: float) -> Portion:
+    return [(packed, [units[i] for i in members], weight) for packed, members in packs(units, positions)]
 
 
 def _scored(model: PeftModel, packed: scoring.Pack, units: Sequence[Unit], objective: Objective) -> list[Scored]:
@@ -241,7 +294,8 @@ def packs(units: Sequence[Unit], positions: int) -> Iterator[tuple[scoring.Pack,
 
 def with_reference(model: PeftModel, units: Sequence[Unit]) -> list[Unit]:
     """The units with their log-probabilities under the model as it is now, before any step."""
-    flat = scoring.score(model, [s for unit in units for s in unit.sequences])
+    sequences = [sequence for unit in units for sequence in unit.sequences]
+    flat = ranks.divided(model, partial(scoring.score, model), sequences)
     scores = iter(flat)
     return [
         unit._replace(reference=tuple(torch.from_numpy(next(scores)).float() for _ in unit.sequences)) for unit in units

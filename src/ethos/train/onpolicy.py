@@ -5,6 +5,7 @@ so what is trained is what was sampled. Seeds derive from run seed, step and pla
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from peft import PeftModel
 from pydantic import Field
@@ -13,6 +14,7 @@ from ethos.chat import Chat, Rendered
 from ethos.records import Message, Record
 from ethos.samplers.local import generate
 from ethos.samplers.replies import Request, derived_seed
+from ethos.train import ranks
 from ethos.train.loop import Unit
 
 
@@ -46,7 +48,7 @@ def with_replies(
         for place, unit in enumerate(units)
         for reply in range(settings.replies)
     ]
-    replies = iter(generate(model, chat, requests))
+    replies = iter(ranks.divided(model, partial(generate, model, chat), requests))
     filled = []
     for unit in units:
         own = [next(replies) for _ in range(settings.replies)]

@@ -15,6 +15,7 @@ in adding the two margins of a crossed item before the link (see losses.py).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor
 from ethos import scoring
 from ethos.chat import Chat, Rendered
 from ethos.records import Preference, Record
-from ethos.train import losses
+from ethos.train import losses, ranks
 from ethos.train.loop import Objective, Scored, Unit
 from ethos.train.lora import before_training
 from ethos.train.losses import PairLogprobs
@@ -167,9 +168,9 @@ def with_baseline(model: PeftModel, units: Sequence[Unit], step: int) -> list[Un
         _reply_to(unit.sequences[0], other.sequences[0])
         for unit, other in zip(pairs, pairs[1:] + pairs[:1], strict=True)
     ]
-    policy = scoring.score(model, crossed)
+    policy = ranks.divided(model, partial(scoring.score, model), crossed)
     with before_training(model):
-        reference = scoring.score(model, crossed)
+        reference = ranks.divided(model, partial(scoring.score, model), crossed)
     ratios = [float((p - r).sum()) for p, r in zip(policy, reference, strict=True)]
     baseline = max(0.0, sum(ratios) / len(ratios)) if ratios else 0.0
     return [unit._replace(baseline=baseline) for unit in units]

@@ -13,6 +13,7 @@ Each reply is used for one step, right after it was sampled: the importance rati
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from ethos import scoring
 from ethos.chat import Chat
 from ethos.records import Message, Record
+from ethos.train import ranks
 from ethos.train.loop import Objective, Scored, Unit, with_reference
 from ethos.train.lora import before_training
 from ethos.train.onpolicy import Sampling, continued, with_replies
@@ -45,7 +47,7 @@ def policy_gradient_objective(settings: GroupPolicyGradient, reward: Reward, cha
 
     def prepare(model: PeftModel, units: Sequence[Unit], step: int) -> list[Unit]:
         filled = with_replies(model, chat, units, settings.sampling, seed=seed, step=step)
-        rewards = reward(model, filled)
+        rewards = ranks.divided(model, partial(reward, model), filled)
         if settings.kl_weight:
             with before_training(model):
                 filled = with_reference(model, filled)
