@@ -50,6 +50,8 @@ class Pack(NamedTuple):
     """For each sequence, the indices into S of its scored tokens, in order."""
     sequences: tuple[int, ...]
     """For each sequence, its place in the list that was packed."""
+    paths: tuple[Tensor, ...]
+    """For each sequence, the trie positions of its tokens."""
 
 
 class Trie:
@@ -131,6 +133,7 @@ def _finish(trie: Trie, paths: dict[int, list[int]], sequences: Sequence[Rendere
         target_S=torch.tensor([trie.tokens[node] for node in nodes], dtype=torch.long),
         scored=tuple(np.array([place[node] for node in path], dtype=np.int64) for path in picked.values()),
         sequences=tuple(paths),
+        paths=tuple(torch.tensor(path) for path in paths.values()),
     )
 
 
@@ -142,34 +145,40 @@ def positions(sequences: Sequence[Rendered]) -> int:
     return len(trie.tokens)
 
 
+Layers = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values of what was read, layer by layer: (rows, heads, positions, D) each."""
+
+
 class Prefix(NamedTuple):
-    """Keys and values of tokens that every sequence begins with, layer by layer."""
+    """Keys and values of tokens that every sequence begins with."""
 
     length: int
-    layers: tuple[tuple[Tensor, Tensor], ...]
+    layers: Layers
 
-    def cache(self, rows: int = 1) -> DynamicCache:
-        """A fresh cache to continue from in so many rows: a forward pass appends to its own copy."""
-        return DynamicCache(
-            ddp_cache_data=[(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in self.layers]
-        )
+    def cache(self) -> DynamicCache:
+        """A fresh cache to continue from: a forward pass appends to its own copy."""
+        return DynamicCache(ddp_cache_data=self.layers)
 
 
 def hidden_states(model: Model, packed: Pack, prefix: Prefix | None = None) -> Tensor:
     """Final hidden states (P, D) at the positions whose next token is scored."""
-    device = model.device
-    before = prefix.length if prefix else 0
-    attends = packed.attends_NN
-    if prefix:
+    hidden_ND = read(model, packed, prefix.length if prefix else 0, prefix.cache() if prefix else None)
+    return hidden_ND[packed.parents_P.to(hidden_ND.device)]
+
+
+def read(model: Model, packed: Pack, before: int, cache: DynamicCache | None) -> Tensor:
+    """Final hidden states (N, D) of a trie that continues `before` tokens in a cache, which it is appended to."""
+    device, attends = model.device, packed.attends_NN
+    if before:
         attends = torch.cat([attends.new_ones(len(attends), before), attends], dim=1)
-    hidden: Tensor = model.get_decoder()(
+    hidden_ND: Tensor = model.get_decoder()(
         input_ids=packed.tokens_N[None].to(device),
         position_ids=packed.depth_N[None].to(device) + before,
         attention_mask=attends[None, None].to(device),
-        past_key_values=prefix.cache() if prefix else None,
-        use_cache=prefix is not None,
+        past_key_values=cache,
+        use_cache=cache is not None,
     ).last_hidden_state[0]
-    return hidden[packed.parents_P.to(device)]
+    return hidden_ND
 
 
 def head_logits(model: Model, hidden_PD: Tensor) -> Tensor:
@@ -237,6 +246,11 @@ def common_prefix(sequences: Sequence[Rendered]) -> int:
 
 def read_prefix(model: Model, tokens: Sequence[int]) -> Prefix:
     """Keys and values of a common beginning."""
-    cache: Any = DynamicCache()
+    cache = DynamicCache()
     model.get_decoder()(input_ids=torch.tensor([tokens], device=model.device), past_key_values=cache, use_cache=True)
-    return Prefix(len(tokens), tuple((layer.keys, layer.values) for layer in cache.layers))
+    return Prefix(len(tokens), layers_of(cache))
+
+
+def layers_of(cache: Any) -> Layers:
+    """What a cache holds, after a pass that appended to it."""
+    return tuple((layer.keys, layer.values) for layer in cache.layers)

@@ -2,11 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import torch
 
 from ethos.chat import Chat
 from ethos.constitution import read_constitution
@@ -25,7 +24,8 @@ from ethos.data.introspection import (
 from ethos.data.recorded import read_recorded
 from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.records import Conversation
-from ethos.samplers.replies import Reply, ReplyCache
+from ethos.samplers import local
+from ethos.samplers.replies import Reply, ReplyCache, Request
 
 CONSTITUTION = read_constitution("virtuous-reasoner")
 SETTINGS = IntrospectionSampling(reflections=12, interactions=4, turns=6, max_tokens=400)
@@ -43,27 +43,23 @@ FINE = (
 class Scripted:
     """A model that answers a rendered prompt with what the script says, and remembers what it was shown."""
 
-    device = torch.device("cpu")
-
     def __init__(self, chat: Chat, script: Callable[[int, str], str], *, stops: bool = True) -> None:
         self.chat, self.script, self.stops = chat, script, stops
         self.shown: list[str] = []
 
-    def get_decoder(self) -> Callable[..., None]:
-        """What reads a shared prefix: a script keeps no keys and values."""
-        return lambda **_: None
-
-    def generate(self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: object) -> torch.Tensor:
-        """Prompts and scripted replies; a row ends with the stop token, or with none at all."""
-        rows = []
-        for ids, mask in zip(input_ids, attention_mask, strict=True):
-            prompt = self.chat.tokenizer.decode(ids[mask.bool()])
+    def write(self, chat: Chat, requests: Sequence[Request], batch: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Scripted replies in place of sampled ones; each ends with the stop token, or is cut at its limit."""
+        for place, request in enumerate(requests):
+            prompt = self.chat.tokenizer.decode(chat.prompt(request.messages))
             said = self.chat.tokenizer.encode(self.script(len(self.shown), prompt), add_special_tokens=False)
-            rows.append(said + [2] * self.stops)
             self.shown.append(prompt)
-        width = max(map(len, rows))
-        replies = torch.tensor([row + [2 if self.stops else 33] * (width - len(row)) for row in rows])
-        return torch.cat([input_ids, replies], dim=1)
+            yield place, tuple((said + [2] * self.stops)[: request.max_tokens])
+
+
+@pytest.fixture(autouse=True)
+def by_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scripted model keeps no keys and values: its replies are written at once."""
+    monkeypatch.setattr(local, "written", Scripted.write)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ethos import scoring
 from ethos.errors import StoreError
 from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.records import Message, assistant, user
-from ethos.samplers.local import GumbelNoise, _cut, _reply, sample
+from ethos.samplers.local import GumbelNoise, _reply, sample
 from ethos.samplers.replies import Reply, ReplyCache, Request
 
 ASKED = [
@@ -106,24 +106,39 @@ def test_a_reply_ends_at_its_stop_token_or_at_its_limit_and_says_which(loaded: L
 
 
 @pytest.mark.parametrize(
-    ("tokens", "limit", "expected"),
+    ("tokens", "expected"),
     [
-        ([68, 69, 2, 2], 10, Reply(text="AB", num_tokens=2, finish="stop")),
-        ([68, 69, 70, 71], 4, Reply(text="ABCD", num_tokens=4, finish="length")),
-        ([68, 69, 70, 71], 3, Reply(text="ABC", num_tokens=3, finish="length")),  # a batch-mate wanted more
-        ([68, 69, 70, 2], 3, Reply(text="ABC", num_tokens=3, finish="length")),  # it stopped beyond its own limit
-        ([68, 69, 70, 2], 4, Reply(text="ABC", num_tokens=3, finish="stop")),
-        ([2, 68, 69], 5, Reply(text="", num_tokens=0, finish="stop")),
+        ([68, 69, 2], Reply(text="AB", num_tokens=2, finish="stop")),
+        ([68, 69, 70, 71], Reply(text="ABCD", num_tokens=4, finish="length")),
+        ([2], Reply(text="", num_tokens=0, finish="stop")),
     ],
 )
-def test_new_tokens_are_cut_at_the_first_stop_or_at_the_requests_own_limit(
-    loaded: Loaded, tokens: list[int], limit: int, expected: Reply
-) -> None:
+def test_a_reply_is_its_tokens_without_the_stop(loaded: Loaded, tokens: list[int], expected: Reply) -> None:
     encoded = [
         loaded.chat.tokenizer.encode(chr(token - 3), add_special_tokens=False)[0] if token > 2 else token
         for token in tokens
     ]
-    assert _reply(loaded.chat, _cut(encoded, limit, 2)) == expected
+    assert _reply(loaded.chat, encoded) == expected
+
+
+def test_a_place_that_falls_free_is_taken_and_no_row_is_computed_in_vain(
+    loaded: Loaded, cache: ReplyCache, tmp_path: Path
+) -> None:
+    """Every token but a reply's last is read once, the prompts apart; and never more rows at a time than asked for."""
+    asked = [Request(messages=ASKED[n % 4], max_tokens=10 + 7 * (n % 5), temperature=2.0, seed=n) for n in range(20)]
+    rows: list[int] = []
+
+    def count(module: object, args: object, given: dict[str, torch.Tensor]) -> None:
+        if given["input_ids"].shape[1] == 1:
+            rows.append(len(given["input_ids"]))
+
+    handle = loaded.model.get_decoder().register_forward_pre_hook(count, with_kwargs=True)
+    replies = sample(loaded, asked, cache, batch=6)
+    handle.remove()
+    read = [reply.num_tokens - (reply.finish == "length") for reply in replies]
+    assert sum(rows) == sum(read)
+    assert max(rows) == 6
+    assert replies == alone(loaded, asked, tmp_path)
 
 
 def test_each_request_has_its_own_limit_within_one_batch(loaded: Loaded, cache: ReplyCache) -> None:
@@ -195,7 +210,7 @@ def test_a_cache_that_is_no_database_or_cannot_be_written_says_so(tmp_path: Path
 def frequencies(logits: list[float], temperature: float, *, draws: int) -> np.ndarray:
     """How often each token wins, over consecutive seeds as the pipeline gives them."""
     asked = [Request(messages=[user("?")], temperature=temperature, seed=seed) for seed in range(draws)]
-    noisy = GumbelNoise(asked)(torch.zeros(draws, 1, dtype=torch.long), torch.tensor([logits] * draws))
+    noisy = GumbelNoise(asked)(torch.tensor([logits] * draws))
     return np.bincount(noisy.argmax(-1).numpy(), minlength=3)
 
 
@@ -212,8 +227,8 @@ def test_sampled_frequencies_are_those_of_the_softmax(temperature: float) -> Non
 def test_each_token_of_a_text_gets_fresh_noise() -> None:
     logits, draws = [0.3, 1.2, -0.4], 4000
     noise = GumbelNoise([Request(messages=[user("?")], temperature=1.0, seed=1)])
-    ids, scores = torch.zeros(1, 1, dtype=torch.long), torch.tensor([logits])
-    seen = np.bincount([int(noise(ids, scores).argmax()) for _ in range(draws)], minlength=3)
+    scores = torch.tensor([logits])
+    seen = np.bincount([int(noise(scores).argmax()) for _ in range(draws)], minlength=3)
     expected = torch.tensor(logits).softmax(-1).double().numpy()
     assert scipy_stats.chisquare(seen, expected / expected.sum() * draws).pvalue > 0.01
 
@@ -221,7 +236,7 @@ def test_each_token_of_a_text_gets_fresh_noise() -> None:
 def test_noise_leaves_rows_of_temperature_0_alone() -> None:
     asked = [Request(messages=[user("?")], temperature=t) for t in (0.0, 1.0)]
     scores = torch.tensor([[1.0, 2.0, 3.0]] * 2)
-    noisy = GumbelNoise(asked)(torch.zeros(2, 1, dtype=torch.long), scores)
+    noisy = GumbelNoise(asked)(scores)
     assert torch.equal(noisy[0], scores[0])
     assert not torch.equal(noisy[1], scores[1])
     assert torch.equal(scores, torch.tensor([[1.0, 2.0, 3.0]] * 2))  # and the given scores are not written to
