@@ -17,8 +17,8 @@ from peft import PeftModel
 from conftest import few_rows, in_float32
 from ethos import pipeline
 from ethos.bench.battery import CLAIMS
-from ethos.bench.claim import Score
-from ethos.bench.items import Crossed, load_items
+from ethos.bench.claim import ONLY_STYLE, Score
+from ethos.bench.items import Crossed, Items
 from ethos.config import RunConfig, read_config
 from ethos.data.recorded import AnswerRow, CrossedRow
 from ethos.errors import DataError, StoreError
@@ -35,6 +35,7 @@ from ethos.pipeline import (
 )
 from ethos.records import Conversation, Drop, Preference, Record, read_jsonl, to_jsonl
 from ethos.report.page import HTML, MARKDOWN, write_report
+from ethos.report.summary import summarise
 from ethos.store import KEY, LOCKS, TIMING, Run
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -195,6 +196,25 @@ def test_a_change_renames_all_that_follows_from_it(tiny_toml: Path, override: st
     assert {name for name, key in flat(before).items() if flat(after)[name] != key} == renamed
 
 
+@pytest.mark.parametrize(("name", "items", "crossed"), [("loving", "derived", True), ("poetic", "sealed", False)])
+def test_a_character_can_be_measured_on_its_own_held_out_rows(
+    name: str, items: str, crossed: bool, tiny_toml: Path, tmp_path: Path
+) -> None:
+    """One with crossed rows of its own, and one that is all tone."""
+    claims = ["shows_the_character", "carries_over", "holds_under_pressure", "resolves_conflicts_as_ranked"]
+    settings = [f"constitution={name}", f"bench.items={items}", f"bench.claims={claims}", "mixture.conversations=0"]
+    config = read_config(tiny_toml, settings)
+    config = config.model_copy(update={"stages": config.stages[:1]})
+    text = run_experiment(config, Run(tmp_path)).with_name(MARKDOWN).read_text()
+    assert "items are derived from the constitution's own recorded rows" in text
+    assert "nobody wrote dilemmas items" in text
+    found = {finding.claim: finding for finding in summarise(tmp_path).trained}
+    labels = [line.label for line in found["carries_over"].verdict.lines]
+    assert {"pole, format", "voice, role"} <= set(labels)
+    assert crossed or found["shows_the_character"].sentence == ONLY_STYLE
+    assert (found["holds_under_pressure"].verdict is not None) is crossed
+
+
 def flat(keys: Keys) -> dict[str, Record]:
     """Every key by name."""
     return {**keys.stages, **{name: key for name, key in keys._asdict().items() if name != "stages"}}
@@ -297,7 +317,7 @@ def test_the_mixture_draws_conversations_and_replay_by_the_seed(tiny_toml: Path,
 
 def leak(folder: Path, kind: str) -> Path:
     """A constitution one of whose training rows holds a benchmark item."""
-    item = load_items("crossed", Crossed)[0]
+    item = Items().load("crossed", Crossed)[0]
     file = few_rows(folder)
     fine = "A plain answer of a few words."
     row: Record = (

@@ -28,6 +28,8 @@ class Manifest(Record):
     stages: dict[str, str]
     """Stage name → its artefact's folder."""
     subjects: dict[str, Subject]
+    items_note: str = ""
+    """What a reader must know of the items; empty where all are hand-written."""
     measured: dict[str, dict[str, str]]
     """Subject → claim → folder with its scores."""
 

@@ -1,16 +1,18 @@
 """Claims measured on subjects: each score file is made once, named by everything that decides it."""
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
 from ethos import models
 from ethos.bench.battery import CLAIMS, find_claim
-from ethos.bench.claim import Bench, Claim
-from ethos.bench.items import DEVELOPMENT, ITEMS, items_digest
+from ethos.bench.claim import Bench, Claim, Score
+from ethos.bench.derived import Kind
+from ethos.bench.items import DEVELOPMENT, ITEMS, Items
 from ethos.constitution import Constitution
 from ethos.models import Loaded, Subject, load_subject
 from ethos.records import Record, to_jsonl
@@ -24,8 +26,9 @@ class BenchSettings(Record):
     """What is measured."""
 
     claims: tuple[str, ...] = tuple(CLAIMS)
-    items: Literal["sealed", "development"] = "sealed"
-    """`development` for everything that is tuned; `sealed` for what is reported."""
+    items: Kind = "sealed"
+    """`development` for everything that is tuned; `sealed` for what is reported. A constitution that nobody wrote
+    items for gets them from its own held-out rows; `derived` does so although there are written ones."""
     per_split: int | None = Field(None, gt=0)
     """Items per split and claim; None measures all."""
 
@@ -36,18 +39,14 @@ class BenchSettings(Record):
 
     @model_validator(mode="after")
     def _measurable(self) -> "BenchSettings":
-        there = {path.stem for path in self.folder.glob("*.jsonl")}
+        folder = DEVELOPMENT if self.items == "development" else ITEMS
+        there = {path.stem for path in folder.rglob("*.jsonl")}
         missing = [name for name in self.claims if not set(find_claim(name).items) <= there]
         if missing:
             raise ValueError(
                 f"the {self.items} items have nothing for {', '.join(missing)}; list the other claims in bench.claims"
             )
         return self
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the items."""
-        return DEVELOPMENT if self.items == "development" else ITEMS
 
 
 class MeasureKey(Record):
@@ -66,12 +65,19 @@ class MeasureKey(Record):
     """Of sampled text; None where nothing is sampled."""
 
 
-class Ruler(NamedTuple):
-    """What every subject of a run is measured with, and where the scores are kept."""
+class Asked(NamedTuple):
+    """What is measured, whoever the subject is."""
 
     settings: BenchSettings
     constitution: Constitution
+    items: Items
     seed: int
+
+
+class Ruler(NamedTuple):
+    """What every subject of a run is measured with, and where the scores are kept."""
+
+    asked: Asked
     run: Run
     cache: ReplyCache
 
@@ -86,36 +92,46 @@ class Measured(NamedTuple):
 def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) -> Measured:
     """All claims on one subject; the model is loaded only when some claim is not measured yet."""
     loaded: list[Loaded] = []
+    settings, constitution, items, seed = ruler.asked
 
     def score(claim: Claim, folder: Path) -> None:
+        missing = items.missing(claim.items)
+        if len(missing) == len(claim.items):
+            write_text(folder / SCORES, to_jsonl([_without_items(claim, missing, constitution)]))
+            return
         if not loaded:
             loaded.append(load_subject(base, subject, adapter))
-        settings, own = ruler.settings, loaded[0]
+        own = loaded[0]
         without_prompt = own._replace(chat=models.load_tokenizer_chat(base))
-        bench = Bench(
-            own, without_prompt, ruler.cache, settings.per_split, ruler.seed, ruler.constitution, settings.folder
-        )
-        write_text(folder / SCORES, to_jsonl(claim.measure(bench)))
+        bench = Bench(own, without_prompt, ruler.cache, settings.per_split, seed, constitution, items)
+        scores = claim.measure(bench) or [_without_items(claim, missing, constitution)]
+        write_text(folder / SCORES, to_jsonl(scores))
 
     folders = {}
-    for claim in map(find_claim, ruler.settings.claims):
+    for claim in map(find_claim, settings.claims):
         print(f"{claim.name} · {subject.name}", file=sys.stderr, flush=True)
-        key = measure_key(ruler.settings, ruler.constitution, ruler.seed, subject, claim)
+        key = measure_key(ruler.asked, subject, claim)
         folders[claim.name] = ruler.run.stage(f"measured/{claim.name}", key, partial(score, claim))
     return Measured(subject, folders)
 
 
-def measure_key(
-    settings: BenchSettings, constitution: Constitution, seed: int, subject: Subject, claim: Claim
-) -> MeasureKey:
+def _without_items(claim: Claim, missing: Sequence[str], constitution: Constitution) -> Score:
+    """What stands in place of scores where nobody wrote what the claim is measured on."""
+    reason = f"nobody wrote {' or '.join(missing)} items for {constitution.name}"
+    part = claim.deciding[0]
+    split = part.splits[0] if part.splits else ""
+    return Score(item="none", split=split, readout=part.readout, value=None, reason=reason)
+
+
+def measure_key(asked: Asked, subject: Subject, claim: Claim) -> MeasureKey:
     """The key of one subject's scores on one claim."""
     return MeasureKey(
         subject=subject.digest(),
         claim=claim.name,
         version=claim.version,
-        items=items_digest(*claim.items, folder=settings.folder),
-        constitution=constitution.digest() if claim.reads_constitution else "",
-        per_split=settings.per_split,
+        items=asked.items.digest(*claim.items),
+        constitution=asked.constitution.digest() if claim.reads_constitution else "",
+        per_split=asked.settings.per_split,
         dtype=str(models.fast_dtype()),
-        seed=seed if claim.samples else None,
+        seed=asked.seed if claim.samples else None,
     )

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from ethos import __version__, models
 from ethos.bench.baseline import baseline_scores
 from ethos.bench.battery import find_claim
-from ethos.bench.items import all_items_digest, contaminated, items_digest
+from ethos.bench.derived import hold_out
+from ethos.bench.items import Items, all_items_digest, contaminated
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, read_constitution
 from ethos.data.filters import short_enough
@@ -28,7 +29,7 @@ from ethos.data.recorded import Recorded, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
 from ethos.manifest import MANIFEST, Manifest
-from ethos.measuring import Measured, Ruler, measure, measure_key
+from ethos.measuring import Asked, Measured, Ruler, measure, measure_key
 from ethos.methods import (
     CONVERSATIONS,
     DOCUMENTS,
@@ -103,6 +104,8 @@ class Inputs(NamedTuple):
     base_name: str
     constitution: Constitution
     recorded: Recorded
+    """What may be trained on."""
+    items: Items
 
 
 class Keys(NamedTuple):
@@ -129,9 +132,9 @@ def run_experiment(config: RunConfig, run: Run) -> Path:
             keys.neutral,
             partial(learn, config.control, given(config, inputs, data, cache), label="neutral"),
         )
-        baseline = run.stage("baseline", keys.baseline, lambda folder: fit_baseline(config, data, folder))
+        baseline = run.stage("baseline", keys.baseline, lambda folder: fit_baseline(config, inputs, data, folder))
         adapters = {"neutral": neutral, "trained": trained["adapter"]}
-        ruler = Ruler(config.bench, inputs.constitution, config.seed, run, cache)
+        ruler = Ruler(asked(config, inputs), run, cache)
         measured = {}
         for name in SUBJECTS:
             adapter = adapters.get(name)
@@ -168,10 +171,16 @@ def sum_of(keys: Keys, name: str) -> tuple[str, StageKey]:
 
 
 def read_inputs(config: RunConfig) -> Inputs:
-    """Base weights, constitution and recorded data, checked."""
-    constitution, recorded = read_constitution(config.constitution), read_recorded(config.constitution)
+    """Base weights, constitution, recorded data and items, checked."""
+    constitution = read_constitution(config.constitution)
+    held = hold_out(config.bench.items, constitution, read_recorded(config.constitution))
     base = models.base_folder(config.model)
-    return Inputs(base, models.base_digest(base), constitution, recorded)
+    return Inputs(base, models.base_digest(base), constitution, held.trainable, held.items)
+
+
+def asked(config: RunConfig, inputs: Inputs) -> Asked:
+    """What every subject of the run is measured on."""
+    return Asked(config.bench, inputs.constitution, inputs.items, config.seed)
 
 
 def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
@@ -193,7 +202,7 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         on = stages[name].digest()
     baseline = BaselineKey(
         data=data.digest(),
-        items=items_digest("triples", "crossed", folder=config.bench.folder),
+        items=inputs.items.digest("triples", "crossed"),
         per_split=config.bench.per_split,
         seed=config.seed,
     )
@@ -203,10 +212,7 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
 def fingerprint(config: RunConfig, inputs: Inputs) -> str:
     """One hash of everything that decides a run's artefacts."""
     keys, anyone = stage_keys(config, inputs), subject_of(inputs, "base", None)
-    claims = [
-        measure_key(config.bench, inputs.constitution, config.seed, anyone, find_claim(name))
-        for name in config.bench.claims
-    ]
+    claims = [measure_key(asked(config, inputs), anyone, find_claim(name)) for name in config.bench.claims]
     return digest_of([keys.data, keys.contamination, *keys.stages.values(), keys.neutral, keys.baseline, *claims])
 
 
@@ -286,13 +292,11 @@ def given(config: RunConfig, inputs: Inputs, data: Path, cache: ReplyCache, *, o
     return Given(inputs.base, inputs.base_name, inputs.constitution, data, on, cache, config.seed)
 
 
-def fit_baseline(config: RunConfig, data: Path, folder: Path) -> None:
+def fit_baseline(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -> None:
     """The bag-of-words baseline on the same training contrasts."""
     rows = read_rows(data).contrasts
-    write_text(
-        folder / "baseline.jsonl",
-        to_jsonl(baseline_scores(rows, config.bench.per_split, seed=config.seed, folder=config.bench.folder)),
-    )
+    scores = baseline_scores(rows, config.bench.per_split, seed=config.seed, source=inputs.items)
+    write_text(folder / "baseline.jsonl", to_jsonl(scores))
 
 
 def subject_of(inputs: Inputs, name: str, adapter: Path | None) -> Subject:
@@ -319,6 +323,7 @@ def write_manifest(
         hardware=hardware(),
         stages={name: run.relative(path) for name, path in stages.items()},
         subjects={name: m.subject for name, m in measured.items()},
+        items_note=inputs.items.note,
         measured={
             name: {claim: run.relative(path) for claim, path in m.folders.items()} for name, m in measured.items()
         },

@@ -1,6 +1,7 @@
 """The report on a small finished run, built by hand from the real records."""
 
 import json
+import math
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -515,6 +516,8 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]):
 
 def test_scales_survive_nothing_and_constants():
     assert padded([], 0, 1).at(0) == pytest.approx(0.5)
+    assert padded([-math.inf, 2.0, math.inf], 0, 1) == padded([2.0], 0, 1)
+    assert [padded([2.0], 0, 1).at(value) for value in (-math.inf, math.inf)] == [0, 1]
     assert padded([2.0, 2.0], 0, 1, zero=False).at(2.0) == pytest.approx(0.5)
 
 

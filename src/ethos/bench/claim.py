@@ -6,13 +6,12 @@ compares two subjects on the same items. Measuring needs a model; judging needs 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ethos.bench.items import ITEMS, Item, load_items, thinned
+from ethos.bench.items import Item, Items, thinned
 from ethos.constitution import Constitution
 from ethos.errors import NothingScored
 from ethos.models import Loaded
@@ -44,13 +43,17 @@ class Bench(NamedTuple):
     """Items per split, None for all."""
     seed: int
     constitution: Constitution
-    folder: Path = ITEMS
-    """Where its items are."""
+    source: Items = Items()
+    """Where its items come from."""
 
     def items(self, name: str, kind: type[Item], splits: Sequence[str] | None = None) -> list[Item]:
         """The items of one file to measure, thinned by split; some splits of them, or all."""
-        kept = thinned(load_items(name, kind, folder=self.folder), self.per_split)
+        kept = thinned(self.source.load(name, kind), self.per_split)
         return [item for item in kept if splits is None or getattr(item, "split", "") in splits]
+
+
+ONLY_STYLE = "No crossed contrasts were written for this character; what voice and pole show is style as much."
+"""The sentence of a verdict that has no crossed contrasts to rest on."""
 
 
 class Line(NamedTuple):

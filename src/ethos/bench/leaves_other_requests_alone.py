@@ -18,7 +18,7 @@ from ethos.bench.claim import (
     differences,
     shift,
 )
-from ethos.bench.items import Unrelated, load_items, thinned
+from ethos.bench.items import Unrelated, thinned
 from ethos.bench.readouts import reply_scores
 from ethos.records import user
 from ethos.stats import tost
@@ -29,7 +29,7 @@ MARGIN = 0.05
 
 def measure(bench: Bench) -> list[Score]:
     """log p(intruding) − log p(plain) per token."""
-    items = thinned(load_items("unrelated", Unrelated, folder=bench.folder), bench.per_split and 2 * bench.per_split)
+    items = thinned(bench.source.load("unrelated", Unrelated), bench.per_split and 2 * bench.per_split)
     scores = reply_scores(
         bench.loaded, [([user(item.prompt)], reply) for item in items for reply in (item.intruding, item.plain)]
     )

@@ -147,6 +147,11 @@ class Recorded(NamedTuple):
     documents: list[DocumentRow]
     replay: list[AnswerRow]
 
+    @classmethod
+    def empty(cls) -> "Recorded":
+        """No rows of any kind."""
+        return cls([], [], [], [], [], [], [])
+
 
 Row = TypeVar("Row", CrossedRow, PoleRow, VoiceRow, AnswerRow, DocumentRow, InteractionRow)
 

@@ -23,6 +23,7 @@ def markdown(summary: Summary) -> str:
         "## Claims",
         table(["claim", *_heads(summary)], [_row(summary, claim) for claim in summary.claims]),
         *_left_out(summary),
+        *([summary.manifest.items_note] if summary.manifest.items_note else []),
         "Cells: outcome, then shifts from base with 95 % intervals on what decides the claim; base: its own level.",
         f"## Verdicts on the {TRAINED} model",
         bullets(f"**{f.outcome}** `{f.claim}`: {plain(f.sentence)}{_chance(f)}" for f in summary.trained),
