@@ -222,6 +222,16 @@ def test_the_settings_for_axolotl_name_files_and_columns_that_are_there(tiny_run
         assert {value for key, value in part.items() if key.startswith("field")} <= row.keys()
 
 
+def test_documents_are_completions_for_axolotl() -> None:
+    rows = trained(documents=[Document(text="It asks.", kind="news", source="document:1")])
+    made = converted(rows, FORMATS["axolotl"])
+    (text,) = FORMATS["axolotl"].beside(rows, dict.fromkeys(made.files, "")).values()
+    assert yaml.safe_load(text)["datasets"] == [
+        {"path": "documents.jsonl", "ds_type": "json", "type": "completion", "field": "text"}
+    ]
+    assert made.files["documents.jsonl"][0]["text"] == "It asks."
+
+
 # The others' own code
 
 TRL_WARNS = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning:transformers")

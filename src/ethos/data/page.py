@@ -63,8 +63,5 @@ def options(run: SeenRun) -> dict[str, list[Option]]:
     return {
         "kind": [Option(name, name, count) for name, count in kinds.items()],
         "about": [Option(name, name, counts.total()) for name, counts in abouts(run.trained).items()],
-        "stage": [
-            Option(name, "recorded data" if name == DATA else f"samples of {name}", count)
-            for name, count in stages.items()
-        ],
+        "stage": [Option(name, "recorded" if name == DATA else name, count) for name, count in stages.items()],
     }
