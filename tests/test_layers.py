@@ -7,7 +7,8 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "ethos"
 CORE = {"errors", "templates", "records", "chat", "scoring", "models", "stats", "store", "progress", "constitution"} | {
-    "steering"
+    "pages",
+    "steering",
 }
 
 

@@ -18,7 +18,7 @@ constitutions = typer.Typer(help="Start, check, compare and print constitutions.
 claims = typer.Typer(help="What a run measures.", no_args_is_help=True)
 studies = typer.Typer(help="Compare methods, constitutions and seeds.", no_args_is_help=True)
 benches = typer.Typer(help="Measure, compare and plan without training.", no_args_is_help=True)
-data = typer.Typer(help="Look at training data.", no_args_is_help=True)
+data = typer.Typer(help="Make, look at and export training data.", no_args_is_help=True)
 app.add_typer(constitutions, name="constitution")
 app.add_typer(claims, name="claim")
 app.add_typer(studies, name="study")
@@ -338,6 +338,34 @@ def data_show(
     from ethos.data.show import show_run
 
     show_run(folder, limit=limit)
+
+
+@data.command("stats")
+def data_stats(folder: RunFolder) -> None:
+    """Count a run's training rows: tokens, words, repeats, drops, what they are about, what a bag of words gets."""
+    from ethos.data.tally import render_stats
+
+    typer.echo(render_stats(folder))
+
+
+@data.command("page")
+def data_page(folder: RunFolder) -> None:
+    """Write data.html: every training row on one page, to filter and search, learnt words coloured."""
+    from ethos.data.page import write_page
+
+    typer.echo(f"page: {write_page(folder).resolve()}")
+
+
+@data.command("export")
+def data_export(
+    folder: Annotated[Path, typer.Argument(help="A run folder, or that of a data stage: out/NAME/data/DIGEST.")],
+    to: Annotated[str, typer.Option(help="trl, axolotl, openai, or hub-folder (for datasets.load_dataset).")],
+    out: Annotated[Path, typer.Option(help="A folder that is new or empty.")],
+) -> None:
+    """Write a run's training rows for another trainer; print what was written, left out and lost."""
+    from ethos.data.export import export_run
+
+    typer.echo(export_run(folder, to, out))
 
 
 def main() -> None:

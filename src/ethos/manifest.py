@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ethos.bench.baseline import BaselineScore
 from ethos.bench.claim import Score
 from ethos.config import RunConfig
 from ethos.constitution import Constitution
@@ -57,3 +58,9 @@ def read_scores(root: Path, manifest: Manifest, subject: str, claim: str) -> lis
     except KeyError as error:
         raise DataError(f"{root}: no scores of {subject!r} on {claim!r}") from error
     return read_jsonl(root / folder / SCORES, Score)
+
+
+def read_baseline(root: Path, manifest: Manifest) -> list[BaselineScore]:
+    """The bag of words' accuracy on every contrast and split."""
+    folder = manifest.stages.get("baseline")
+    return read_jsonl(root / folder / "baseline.jsonl", BaselineScore) if folder else []

@@ -45,7 +45,7 @@ PREFERENCES, CONVERSATIONS, REPLAY, DOCUMENTS = (
     f"{kind}.jsonl" for kind in ("preferences", "conversations", "replay", "documents")
 )
 
-R = TypeVar("R", Preference, Conversation, Document)
+R = TypeVar("R", Preference, Conversation, Document, Drop)
 
 
 class Rows(NamedTuple):
@@ -332,6 +332,11 @@ def read_rows(data: Path) -> Rows:
         replay=_optional(data / REPLAY, Conversation),
         documents=_optional(data / DOCUMENTS, Document),
     )
+
+
+def read_drops(folder: Path) -> list[Drop]:
+    """What a stage refused; none where it refuses nothing, or has no filter."""
+    return _optional(folder / "dropped.jsonl", Drop)
 
 
 def _optional(path: Path, kind: type[R]) -> list[R]:

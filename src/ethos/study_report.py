@@ -20,8 +20,8 @@ from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Deciding, Score, pick
 from ethos.errors import DataError
 from ethos.manifest import Manifest, read_manifest, read_scores
+from ethos.pages import bullets, plain, table
 from ethos.records import read_jsonl, read_text
-from ethos.report.markdown import bullets, plain, table
 from ethos.report.summary import BASE, NEUTRAL, TRAINED
 from ethos.stats import Floats, holm, items_needed, over_seeds, over_seeds_p
 from ethos.store import TIMING, write_text

@@ -4,11 +4,11 @@ It holds the table, the verdict sentences, the controls, the counts and the path
 transcripts are on the page beside it.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Line
+from ethos.pages import bullets, plain, table
 from ethos.report.contrasts import Comparison
 from ethos.report.findings import Finding
 from ethos.report.summary import BASE, TRAINED, Summary
@@ -44,22 +44,6 @@ def _left_out(summary: Summary) -> list[str]:
     """The claims that the run did not ask for."""
     names = [f"`{claim}`" for claim in CLAIMS if claim not in summary.claims]
     return [f"Not asked for in this run: {', '.join(names)}."] if names else []
-
-
-def plain(text: str) -> str:
-    """Text that Markdown and HTML leave as it is: one line, no cell borders, no tags."""
-    return re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def bullets(lines: Iterator[str]) -> str:
-    """A Markdown list."""
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _heads(summary: Summary) -> list[str]:

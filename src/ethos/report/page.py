@@ -7,9 +7,8 @@ over (Jinja2's autoescape is the first time).
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ethos.bench.claim import Line
+from ethos.pages import environment
 from ethos.report import figures
 from ethos.report.findings import Finding
 from ethos.report.markdown import markdown
@@ -32,15 +31,9 @@ def write_report(root: Path) -> Path:
 
 def page(summary: Summary) -> str:
     """The page as HTML. Everything but our own figures is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"duration": duration, "words": words, "total": total}
-    return environment.get_template("page.html.jinja").render(
+    templates = environment(Path(__file__).parent)
+    templates.filters |= {"duration": duration, "words": words, "total": total}
+    return templates.get_template("page.html.jinja").render(
         s=summary,
         config=summary.manifest.config,
         constitution=summary.manifest.constitution,
