@@ -335,7 +335,7 @@ def data_show(
     limit: Annotated[int, typer.Option(min=1, help="Rows of each kind.")] = 2,
 ) -> None:
     """Print training rows as the model sees them: learnt tokens green, context plain, drops with reasons."""
-    from ethos.data.show import show_run
+    from ethos.rows.show import show_run
 
     show_run(folder, limit=limit)
 
@@ -343,7 +343,7 @@ def data_show(
 @data.command("stats")
 def data_stats(folder: RunFolder) -> None:
     """Count a run's training rows: tokens, words, repeats, drops, what they are about, what a bag of words gets."""
-    from ethos.data.tally import render_stats
+    from ethos.rows.tally import render_stats
 
     typer.echo(render_stats(folder))
 
@@ -351,7 +351,7 @@ def data_stats(folder: RunFolder) -> None:
 @data.command("page")
 def data_page(folder: RunFolder) -> None:
     """Write data.html: every training row on one page, to filter and search, learnt words coloured."""
-    from ethos.data.page import write_page
+    from ethos.rows.page import write_page
 
     typer.echo(f"page: {write_page(folder).resolve()}")
 
@@ -363,7 +363,7 @@ def data_export(
     out: Annotated[Path, typer.Option(help="A folder that is new or empty.")],
 ) -> None:
     """Write a run's training rows for another trainer; print what was written, left out and lost."""
-    from ethos.data.export import export_run
+    from ethos.rows.export import export_run
 
     typer.echo(export_run(folder, to, out))
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ethos.data.page import HERE, HTML, write_page
-from ethos.data.provenance import read_trained
 from ethos.errors import StoreError
 from ethos.manifest import read_manifest
 from ethos.methods import PREFERENCES
 from ethos.records import Preference, assistant, to_jsonl, user
+from ethos.rows.page import HERE, HTML, write_page
+from ethos.rows.provenance import read_trained
 
 ATTACK = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 LONG = "verylongword" * 40

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ethos.data.card import card
-from ethos.data.provenance import Traced, Trained, read_trained
 from ethos.errors import ConfigError, DataError, StoreError, did_you_mean
 from ethos.records import Conversation, Document, Message, Preference
+from ethos.rows.card import card
+from ethos.rows.provenance import Traced, Trained, read_trained
 from ethos.store import explained, write_text
 
 Json = dict[str, Any]

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ethos.data.provenance import DATA, KINDS, Trained
 from ethos.errors import DataError
 from ethos.manifest import Manifest
 from ethos.pages import bullets, plain, table
 from ethos.records import Conversation, Document, Message, Preference, Record
+from ethos.rows.provenance import DATA, KINDS, Trained
 
 README = "README.md"
 COLUMNS: dict[str, type[Record]] = {

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from ethos.data.provenance import DATA, KINDS
-from ethos.data.tally import SeenRun, abouts, read_seen, refusals, tally
 from ethos.pages import environment
 from ethos.records import read_text
+from ethos.rows.provenance import DATA, KINDS
+from ethos.rows.tally import SeenRun, abouts, read_seen, refusals, tally
 from ethos.store import explained, write_text
 
 HTML = "data.html"

@@ -11,8 +11,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from ethos.chat import Chat, Rendered
-from ethos.data.provenance import AnyRow
 from ethos.records import Document, Message, Preference
+from ethos.rows.provenance import AnyRow
 
 
 class Turn(NamedTuple):

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ethos.chat import Chat
-from ethos.data.provenance import AnyRow, Traced, read_trained
-from ethos.data.seen import Turn, as_read, seen
-from ethos.data.tally import Line, abouts, refusals, render_stats, tally
 from ethos.errors import DataError
 from ethos.manifest import read_manifest
 from ethos.models import load_tokenizer_chat
 from ethos.records import Conversation, Document, Drop, Preference, assistant, to_jsonl, user
+from ethos.rows.provenance import AnyRow, Traced, read_trained
+from ethos.rows.seen import Turn, as_read, seen
+from ethos.rows.tally import Line, abouts, refusals, render_stats, tally
 
 END = "<|im_end|>"
 OPENING, TURN = 1 + len("user\n") + 1 + 1, 1 + len("assistant\n")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from ethos.constitution import recorded_folder
-from ethos.data.provenance import KINDS, read_trained
 from ethos.data.recorded import read_recorded
 from ethos.errors import StoreError
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.methods import CONVERSATIONS, DOCUMENTS, DocumentTraining, read_rows
 from ethos.records import Conversation, Document, assistant, to_jsonl, user
+from ethos.rows.provenance import KINDS, read_trained
 from ethos.store import KEY
 
 SAMPLED = Conversation(messages=[user("Who are you?"), assistant("I ask.")], kind="reflection", source="sampled:0")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+from ethos.bench.derived import hold_out
 from ethos.data.recorded import Recorded, read_recorded
 from ethos.errors import UserError
 from ethos.manifest import Manifest, read_manifest
@@ -105,7 +106,8 @@ def _subjects(data: Path, manifest: Manifest | None) -> tuple[dict[str, str], li
     if manifest is None:
         return {}, [unknown + "a data stage does not name its constitution, give the run's folder for that"]
     try:
-        recorded = read_recorded(manifest.config.constitution)
+        rows = read_recorded(manifest.config.constitution)
+        recorded = hold_out(manifest.config.bench.items, manifest.constitution, rows).trainable
     except UserError as error:
         return {}, [unknown + str(error).splitlines()[0]]
     made_from = json.loads(read_text(data / KEY)).get("recorded")

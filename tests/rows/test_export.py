@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from ethos.chat import Chat
-from ethos.data.card import ADDED, COLUMNS, MEANINGS, card
-from ethos.data.export import FORMATS, converted, export_run
-from ethos.data.provenance import Traced, Trained, read_trained
 from ethos.errors import ConfigError, DataError, StoreError
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.records import Conversation, Document, Message, Preference, Record, assistant, jsonl_lines, to_jsonl, user
+from ethos.rows.card import ADDED, COLUMNS, MEANINGS, card
+from ethos.rows.export import FORMATS, converted, export_run
+from ethos.rows.provenance import Traced, Trained, read_trained
 
 Json = dict[str, Any]
 MARKED = (

@@ -6,13 +6,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from ethos.data.provenance import AnyRow, Trained, read_trained
 from ethos.data.recorded import words
-from ethos.data.seen import Seen, as_read, seen
 from ethos.errors import DataError
 from ethos.manifest import Manifest, read_baseline
 from ethos.models import base_folder, load_tokenizer_chat
 from ethos.records import Message, Preference
+from ethos.rows.provenance import AnyRow, Trained, read_trained
+from ethos.rows.seen import Seen, as_read, seen
 
 
 class Line(NamedTuple):
