@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from ethos.cli_data import data
 from ethos.errors import UserError
 
 app = typer.Typer(
@@ -18,7 +19,6 @@ constitutions = typer.Typer(help="Start, check, compare and print constitutions.
 claims = typer.Typer(help="What a run measures.", no_args_is_help=True)
 studies = typer.Typer(help="Compare methods, constitutions and seeds.", no_args_is_help=True)
 benches = typer.Typer(help="Measure, compare and plan without training.", no_args_is_help=True)
-data = typer.Typer(help="Look at training data.", no_args_is_help=True)
 app.add_typer(constitutions, name="constitution")
 app.add_typer(claims, name="claim")
 app.add_typer(studies, name="study")
@@ -300,44 +300,6 @@ def claim_show(name: Annotated[str, typer.Argument(help="A claim's name, as `eth
     claim = find_claim(name)
     typer.echo(f"{claim.name}, version {claim.version}: {claim.sentence}\n")
     typer.echo((sys.modules[claim.measure.__module__].__doc__ or "").strip())
-
-
-@data.command("generate")
-def data_generate(
-    constitution: Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")],
-    teacher: Annotated[
-        str,
-        typer.Option(help="A URL like http://localhost:8000/v1, or a subject here, e.g. a model folder."),
-    ],
-    kind: Annotated[str, typer.Option(help="voice (against a plain reply) or poles (against the opposite).")] = "voice",
-    model: Annotated[str, typer.Option(help="The model's name, for a URL.")] = "default",
-    interface: Annotated[str, typer.Option(help="openai (any compatible server) or anthropic.")] = "openai",
-    key_variable: Annotated[str | None, typer.Option(help="Environment variable with the API key.")] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="Answers to each side of a prompt.")] = 4,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
-    out: Annotated[Path | None, typer.Option(help="Folder.  [default: beside the constitution]")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Let a teacher write a constitution's recorded contrasts. Run it again after an interruption: it resumes."""
-    from ethos.config import teacher_settings
-    from ethos.teaching import write_contrasts
-
-    asked = teacher_settings(teacher, model, interface, key_variable, concurrency)
-    if kind not in ("voice", "poles"):
-        raise UserError(f"no kind {kind!r}", hint="--kind voice or --kind poles")
-    chosen: Literal["voice", "poles"] = "poles" if kind == "poles" else "voice"
-    typer.echo(write_contrasts(constitution, chosen, asked, candidates=candidates, out=out, seed=seed))
-
-
-@data.command("show")
-def data_show(
-    folder: RunFolder,
-    limit: Annotated[int, typer.Option(min=1, help="Rows of each kind.")] = 2,
-) -> None:
-    """Print training rows as the model sees them: learnt tokens green, context plain, drops with reasons."""
-    from ethos.data.show import show_run
-
-    show_run(folder, limit=limit)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from ethos.data.generation import Order
 from ethos.data.preferences import Mixture
 from ethos.errors import ConfigError, DataError
 from ethos.measuring import BenchSettings
@@ -14,6 +15,7 @@ from ethos.methods import Method, PreferenceTraining, Stage, SupervisedTraining
 from ethos.models import DEFAULT_MODEL
 from ethos.records import Record, explain, read_text
 from ethos.samplers.api import Teacher
+from ethos.samplers.budget import Budget
 from ethos.train.fit import Training
 
 
@@ -84,6 +86,32 @@ def teacher_settings(
         return Teacher.model_validate(given | {"concurrency": concurrency})
     except ValidationError as error:
         raise ConfigError(explain(error), hint="`ethos data generate --help` shows what each option takes") from error
+
+
+def order_settings(**given: object) -> Order:
+    """What a teacher is to write, as given on the command line."""
+    try:
+        return Order.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(_whole(error), hint="`ethos data generate --help` shows what each option takes") from error
+
+
+def budget_settings(
+    dollars: float | None, tokens: int | None, price_in: float | None, price_out: float | None
+) -> Budget:
+    """Caps and prices given on the command line."""
+    if (price_in is None) != (price_out is None):
+        raise ConfigError("--price-in and --price-out go together", hint="dollars per million tokens, read and written")
+    try:
+        priced = None if price_in is None else {"price_in": price_in, "price_out": price_out}
+        return Budget.model_validate({"dollars": dollars, "tokens": tokens, "prices": priced})
+    except ValidationError as error:
+        raise ConfigError(_whole(error)) from error
+
+
+def _whole(error: ValidationError) -> str:
+    """What is wrong with values that do not go together, without the words of a line of a file."""
+    return explain(error).removeprefix("line: ").removeprefix("Value error, ")
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -189,7 +189,7 @@ def _wording(constitution: Constitution) -> Iterator[Finding]:
                 message=f"statement says {found.group()!r}",
                 hint="name the conduct a reader could recognise in a reply",
             )
-        if _similarity(trait.statement, trait.opposite) > NEAR_DUPLICATE:
+        if similarity(trait.statement, trait.opposite) > NEAR_DUPLICATE:
             yield Finding(
                 rule="pole",
                 where=where,
@@ -225,7 +225,7 @@ def _repeats(constitution: Constitution) -> Iterator[Finding]:
         for text in texts
     ]
     for (trait, split, text), (other_trait, other_split, other) in combinations(prompts, 2):
-        if _similarity(text, other) > NEAR_DUPLICATE:
+        if similarity(text, other) > NEAR_DUPLICATE:
             rule = "duplicate" if split == other_split else "split-leakage"
             yield Finding(
                 rule=rule,
@@ -235,7 +235,8 @@ def _repeats(constitution: Constitution) -> Iterator[Finding]:
             )
 
 
-def _similarity(one: str, other: str) -> float:
+def similarity(one: str, other: str) -> float:
+    """Jaccard similarity of two texts' word 3-grams, between 0 and 1."""
     a, b = word_ngrams(one, 3), word_ngrams(other, 3)
     return len(a & b) / len(a | b) if a | b else 0.0
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ethos.chat import Chat
 from ethos.constitution import Constitution, word_ngrams
 from ethos.records import Conversation, Drop
-from ethos.samplers.replies import Reply
+from ethos.samplers.replies import CUT_OFF, Reply
 
 MIN_WORDS = 12
 LOOP_SHARE = 0.3
@@ -31,11 +31,13 @@ def repeated_share(text: str, size: int = 4) -> float:
 
 def fault(reply: Reply, constitution: Constitution) -> str | None:
     """Why a sampled reply is not fit for training, or None."""
-    text = reply.text
-    if reply.finish == "length":
-        return "cut off: no stop token within the limit"
-    if len(text.split()) < MIN_WORDS:
-        return f"short: under {MIN_WORDS} words"
+    return CUT_OFF if reply.finish == "length" else text_fault(reply.text, constitution)
+
+
+def text_fault(text: str, constitution: Constitution, *, min_words: int = MIN_WORDS) -> str | None:
+    """Why a text is not fit for training, or None."""
+    if len(text.split()) < min_words:
+        return f"short: under {min_words} words"
     if INVENTED_TURN.search(text):
         return "invented turn"
     if REFUSAL.search(text):
