@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ethos.cli_data import data
+from ethos.cli_data import Interface, KeyVariable, TeacherModel, TeacherName, data
 from ethos.errors import UserError
 
 app = typer.Typer(
@@ -231,6 +231,24 @@ def constitution_new(
     from ethos.authoring import scaffold
 
     written = _fresh_file(name, scaffold(name))
+    typer.echo(f"wrote {written}; next: ethos constitution check {written}")
+
+
+@constitutions.command("draft")
+def constitution_draft(
+    description: Annotated[str, typer.Argument(help="The character in a few sentences.")],
+    name: Annotated[str, typer.Option(help="Small letters, digits, hyphens: also the file's name.")],
+    teacher: TeacherName,
+    model: TeacherModel = "default",
+    interface: Interface = "openai",
+    key_variable: KeyVariable = None,
+) -> None:
+    """Let a teacher write NAME.toml from a description. It is linted, mended once, and what is left says TODO."""
+    from ethos.config import teacher_settings
+    from ethos.drafting import draft_constitution
+
+    asked = teacher_settings(teacher, model, interface, key_variable, 1)
+    written = _fresh_file(name, draft_constitution(description, name, asked))
     typer.echo(f"wrote {written}; next: ethos constitution check {written}")
 
 

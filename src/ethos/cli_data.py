@@ -141,6 +141,31 @@ def merge(
     typer.echo(merge(folder, results))
 
 
+@data.command("widen")
+def widen(
+    constitution: Constitution,
+    teacher: TeacherName,
+    out: Annotated[Path, typer.Option(help="The new constitution, a .toml file; the old one stays as it is.")],
+    per_trait: Annotated[int, typer.Option(min=1, help="New prompts for each trait in each split.")] = 10,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="familiar, domain, format, role, pressure or turns; repeat.  [default: the first three]"),
+    ] = None,
+    model: TeacherModel = "default",
+    interface: Interface = "openai",
+    key_variable: KeyVariable = None,
+    concurrency: Concurrency = 16,
+    seed: Seed = 0,
+) -> None:
+    """Let a teacher propose more prompts for a constitution; what is not new, telling or no request is refused."""
+    from ethos.config import split_names, teacher_settings
+    from ethos.drafting import widen_constitution
+
+    asked = teacher_settings(teacher, model, interface, key_variable, concurrency)
+    splits = split_names(split or ["familiar", "domain", "format"])
+    typer.echo(widen_constitution(constitution, splits, per_trait, asked, out=out, seed=seed))
+
+
 @data.command("show")
 def show(
     folder: Annotated[Path, typer.Argument(help="A run folder, e.g. out/quickstart.")],

@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from ethos.constitution import Split
 from ethos.data.generation import Order
 from ethos.data.preferences import Mixture
-from ethos.errors import ConfigError, DataError
+from ethos.data.quotas import SITUATIONS
+from ethos.errors import ConfigError, DataError, did_you_mean
 from ethos.measuring import BenchSettings
 from ethos.methods import Method, PreferenceTraining, Stage, SupervisedTraining
 from ethos.models import DEFAULT_MODEL
@@ -94,6 +96,14 @@ def order_settings(**given: object) -> Order:
         return Order.model_validate(given)
     except ValidationError as error:
         raise ConfigError(_whole(error), hint="`ethos data generate --help` shows what each option takes") from error
+
+
+def split_names(names: Sequence[str]) -> list[Split]:
+    """Splits given on the command line, each once."""
+    known: dict[str, Split] = {name: name for name in SITUATIONS}
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"no split {unknown[0]!r} to widen", hint=did_you_mean(unknown[0], known))
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def budget_settings(

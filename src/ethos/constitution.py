@@ -219,13 +219,13 @@ def _size(constitution: Constitution) -> Iterator[Finding]:
 
 def _repeats(constitution: Constitution) -> Iterator[Finding]:
     prompts = [
-        (trait.name, split, text)
+        (trait.name, split, text, word_ngrams(text, 3))
         for trait in constitution.trait
         for split, texts in trait.prompts.items()
         for text in texts
     ]
-    for (trait, split, text), (other_trait, other_split, other) in combinations(prompts, 2):
-        if similarity(text, other) > NEAR_DUPLICATE:
+    for (trait, split, text, grams), (other_trait, other_split, other, other_grams) in combinations(prompts, 2):
+        if jaccard(grams, other_grams) > NEAR_DUPLICATE:
             rule = "duplicate" if split == other_split else "split-leakage"
             yield Finding(
                 rule=rule,
@@ -237,8 +237,13 @@ def _repeats(constitution: Constitution) -> Iterator[Finding]:
 
 def similarity(one: str, other: str) -> float:
     """Jaccard similarity of two texts' word 3-grams, between 0 and 1."""
-    a, b = word_ngrams(one, 3), word_ngrams(other, 3)
-    return len(a & b) / len(a | b) if a | b else 0.0
+    return jaccard(word_ngrams(one, 3), word_ngrams(other, 3))
+
+
+def jaccard(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
+    """Share of what either holds that both hold."""
+    common = len(one & other)
+    return common / (len(one) + len(other) - common) if one or other else 0.0
 
 
 def word_ngrams(text: str, size: int) -> set[tuple[str, ...]]:
