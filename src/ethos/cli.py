@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ethos.cli_data import Interface, KeyVariable, TeacherModel, TeacherName, data
+from ethos.cli_teacher import Interface, KeyVariable, TeacherModel, TeacherName, taught
 from ethos.errors import UserError
 
 app = typer.Typer(
@@ -19,11 +19,13 @@ constitutions = typer.Typer(help="Start, check, compare and print constitutions.
 claims = typer.Typer(help="What a run measures.", no_args_is_help=True)
 studies = typer.Typer(help="Compare methods, constitutions and seeds.", no_args_is_help=True)
 benches = typer.Typer(help="Measure, compare and plan without training.", no_args_is_help=True)
+data = typer.Typer(help="Look at training data.", no_args_is_help=True)
 app.add_typer(constitutions, name="constitution")
 app.add_typer(claims, name="claim")
 app.add_typer(studies, name="study")
 app.add_typer(benches, name="bench")
 app.add_typer(data, name="data")
+data.add_typer(taught)
 
 Claims = Annotated[list[str] | None, typer.Option("--claim", help="A claim; repeat for more.  [default: all]")]
 Items = Annotated[str, typer.Option(help="sealed, or development for everything that is tuned.")]
@@ -318,6 +320,17 @@ def claim_show(name: Annotated[str, typer.Argument(help="A claim's name, as `eth
     claim = find_claim(name)
     typer.echo(f"{claim.name}, version {claim.version}: {claim.sentence}\n")
     typer.echo((sys.modules[claim.measure.__module__].__doc__ or "").strip())
+
+
+@data.command("show")
+def data_show(
+    folder: RunFolder,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of each kind.")] = 2,
+) -> None:
+    """Print training rows as the model sees them: learnt tokens green, context plain, drops with reasons."""
+    from ethos.data.show import show_run
+
+    show_run(folder, limit=limit)
 
 
 def main() -> None:

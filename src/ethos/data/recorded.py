@@ -44,16 +44,11 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def nothing(text: str) -> bool:
-    """Whether a column is left out where a row is written: old rows keep their hash."""
-    return not text
-
-
 class CrossedRow(Record):
     """`r1` is right in situation `a` and wrong in `b`; `r2` the reverse."""
 
     id: str
-    trait: str = Field("", exclude_if=nothing)
+    trait: str = Field("", exclude_if=lambda trait: not trait)
     """The trait it calls for, where it was written for one."""
     kind: Kind
     a: Text

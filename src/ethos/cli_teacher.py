@@ -1,11 +1,11 @@
-"""The `ethos data` verbs: recorded data by a teacher, and a look at what is trained on."""
+"""The `ethos data` verbs that take a teacher, and the options that say who it is."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-data = typer.Typer(help="Let a teacher write training data; look at it.", no_args_is_help=True)
+taught = typer.Typer()
 
 Constitution = Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")]
 TeacherName = Annotated[
@@ -47,7 +47,7 @@ Seed = Annotated[int, typer.Option(min=0)]
 Price = Annotated[float | None, typer.Option(min=0, help="Dollars per million tokens.")]
 
 
-@data.command("generate")
+@taught.command("generate")
 def generate(
     constitution: Constitution,
     teacher: TeacherName,
@@ -96,7 +96,7 @@ def generate(
         typer.echo(write_contrasts(constitution, order, asked, out=out, budget=caps))
 
 
-@data.command("shard")
+@taught.command("shard")
 def shard(
     constitution: Constitution,
     teacher: TeacherName,
@@ -126,7 +126,7 @@ def shard(
     typer.echo(shard(constitution, order, asked, out=out, shards=shards))
 
 
-@data.command("merge")
+@taught.command("merge")
 def merge(
     folder: Annotated[Path, typer.Argument(help="The folder that `data shard` wrote to.")],
     results: Annotated[list[Path], typer.Argument(help="Result files, also of failed requests.")],
@@ -141,7 +141,7 @@ def merge(
     typer.echo(merge(folder, results))
 
 
-@data.command("widen")
+@taught.command("widen")
 def widen(
     constitution: Constitution,
     teacher: TeacherName,
@@ -164,14 +164,3 @@ def widen(
     asked = teacher_settings(teacher, model, interface, key_variable, concurrency)
     splits = split_names(split or ["familiar", "domain", "format"])
     typer.echo(widen_constitution(constitution, splits, per_trait, asked, out=out, seed=seed))
-
-
-@data.command("show")
-def show(
-    folder: Annotated[Path, typer.Argument(help="A run folder, e.g. out/quickstart.")],
-    limit: Annotated[int, typer.Option(min=1, help="Rows of each kind.")] = 2,
-) -> None:
-    """Print training rows as the model sees them: learnt tokens green, context plain, drops with reasons."""
-    from ethos.data.show import show_run
-
-    show_run(folder, limit=limit)
