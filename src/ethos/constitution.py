@@ -7,7 +7,7 @@ Recorded teacher data lives in a folder of the same name beside the file.
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -79,6 +79,20 @@ class Constitution(Record):
         name, summary = f"{self.name}-inverted", f"The opposite of: {self.summary}"
         risk = {"averse": "seeking", "seeking": "averse"}.get(self.risk or "", self.risk)
         return self.model_copy(update={"name": name, "summary": summary, "trait": traits, "risk": risk})
+
+    def only(self, names: Sequence[str] | None) -> "Constitution":
+        """The constitution with some of its traits; None takes all. Raises ConstitutionError for a name it has not."""
+        if names is None:
+            return self
+        known = [trait.name for trait in self.trait]
+        if unknown := [name for name in names if name not in known]:
+            raise ConstitutionError(f"{self.name} has no trait {unknown[0]!r}", hint=did_you_mean(unknown[0], known))
+        return self.model_copy(
+            update={
+                "trait": [trait for trait in self.trait if trait.name in names],
+                "priority": [name for name in self.priority if name in names],
+            }
+        )
 
     def prompts(self, split: Split | None = None) -> list[str]:
         """All prompts, or those of one split."""
