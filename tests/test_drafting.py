@@ -59,12 +59,16 @@ def flawed() -> Constitution:
     return SHIPPED.model_copy(update={"trait": [first, *SHIPPED.trait[1:]]})
 
 
-def test_a_sound_draft_is_written_under_its_own_name_and_asked_for_once(serve_teacher: Serve) -> None:
+def test_a_sound_draft_is_written_under_its_own_name_and_asked_for_once(
+    serve_teacher: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED_KEY", SECRET)
     server = serve_teacher(answers(f"```toml\n{to_toml(SHIPPED)}```"))
-    told = done(f"constitution draft 'It loves people.' --name warm --teacher {server.url} --model m")
+    told = done(f"constitution draft 'It loves people.' --name warm --teacher {server.url} --key-variable PLANTED_KEY")
     assert "wrote warm.toml; next: ethos constitution check warm.toml" in told
     assert read_constitution("warm.toml") == SHIPPED.model_copy(update={"name": "warm"})
     assert "0 findings" in done("constitution check warm.toml")
+    assert all(SECRET.encode() not in path.read_bytes() for path in Path().rglob("*") if path.is_file())
     (body,) = server.bodies
     assert "It loves people." in body["messages"][0]["content"]
 

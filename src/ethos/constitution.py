@@ -203,7 +203,7 @@ def _wording(constitution: Constitution) -> Iterator[Finding]:
                 message=f"statement says {found.group()!r}",
                 hint="name the conduct a reader could recognise in a reply",
             )
-        if similarity(trait.statement, trait.opposite) > NEAR_DUPLICATE:
+        if _similarity(trait.statement, trait.opposite) > NEAR_DUPLICATE:
             yield Finding(
                 rule="pole",
                 where=where,
@@ -249,8 +249,7 @@ def _repeats(constitution: Constitution) -> Iterator[Finding]:
             )
 
 
-def similarity(one: str, other: str) -> float:
-    """Jaccard similarity of two texts' word 3-grams, between 0 and 1."""
+def _similarity(one: str, other: str) -> float:
     return jaccard(word_ngrams(one, 3), word_ngrams(other, 3))
 
 

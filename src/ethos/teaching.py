@@ -54,10 +54,9 @@ def write_contrasts(
             made = _made(written, order, teacher, cache, budget)
         reasons = Counter(drop.reason for drop in made.dropped)
         if not made.kept:
-            why = reasons.most_common(1)[0][0] if reasons else "it has no familiar prompts"
             raise DataError(
-                f"no contrast is left of {len(made.dropped)}: {why}",
-                hint="raise --candidates, take another teacher, or write familiar prompts",
+                f"no contrast is left of {len(made.dropped)}: {_commonest(reasons)}",
+                hint="raise --candidates, or take another teacher" if reasons else "write familiar prompts",
             )
         write_text(path, to_jsonl(made.kept))
         write_text(folder / f"{order.kind}.dropped.jsonl", to_jsonl(made.dropped))
@@ -128,6 +127,10 @@ def merge(folder: Path, results: Sequence[Path]) -> str:
         merged = batch.merge(results, cache)
     head = f"{merged.stored:,} replies stored, {merged.refused.total():,} lines refused"
     return "\n".join([head, *counted(merged.refused)])
+
+
+def _commonest(reasons: Counter[str]) -> str:
+    return reasons.most_common(1)[0][0] if reasons else "it has no familiar prompts"
 
 
 def counted(reasons: Counter[str]) -> list[str]:

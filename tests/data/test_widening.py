@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ethos.constitution import SHIPPED, Split, Trait, lint, read_constitution
+from ethos.data.filters import Known
 from ethos.data.quotas import ASKS_FOR_FORM, DOMAINS, FORMS, LENGTHS, SHAPES, SITUATIONS, TOPICS, Slot, slots
 from ethos.data.recorded import words
 from ethos.data.widening import (
+    ALIKE,
     AT_ONCE,
     NO_REQUEST,
     ROUNDS,
     Gap,
-    Known,
     Widened,
     cue_words,
     cues,
@@ -113,7 +114,7 @@ SHORT = Slot("familiar", "a pet", SHAPES[2], 8, 14)
 
 
 def told(text: str, slot: Slot = SHORT, *, sealed: bool = False) -> str | None:
-    known = Known([TRAIT.prompts["familiar"][0]])
+    known = Known(TRAIT.prompts["familiar"], alike=ALIKE)
     return refusal(text, Gap(TRAIT, slot), known, lambda _: sealed)
 
 
@@ -161,7 +162,7 @@ def test_a_proposal_has_the_form_of_its_slot() -> None:
 
 
 def test_known_prompts_are_of_all_traits_and_grow_by_what_is_accepted() -> None:
-    known = Known(["one two three four five six"])
+    known = Known(["one two three four five six"], alike=ALIKE)
     assert known.resembles("one two three four five seven")  # 3 of 5 word triples
     assert not known.resembles("one two three nine ten eleven")
     known.add("one two three nine ten eleven")

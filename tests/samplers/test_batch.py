@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -184,6 +185,35 @@ def test_a_response_is_stored_just_where_it_has_text_and_a_sound_end(
 def test_a_line_cut_anywhere_is_no_reply(cache: ReplyCache, tmp_path: Path, length: int) -> None:
     count, refused = merged(cache, tmp_path, json.dumps(sound(0)).encode()[:length])
     assert (count, refused.total()) == (0, min(length, 1))
+
+
+SHARDING = """
+import sys
+from pathlib import Path
+from ethos.records import user
+from ethos.samplers.api import openai_body
+from ethos.samplers.batch import BatchRequest, write_shards
+from ethos.samplers.replies import Request
+body = openai_body("m", Request(messages=[user("question")], max_tokens=8))
+lines = [BatchRequest(custom_id=str(i), body=body) for i in range(2000)]
+while True:
+    write_shards(Path(sys.argv[1]), "voice", lines, 20)
+"""
+
+
+def test_shards_of_a_killed_process_are_whole_each(tmp_path: Path) -> None:
+    command, environment = [sys.executable, "-c", SHARDING, str(tmp_path)], os.environ | {"PYTHONPATH": str(SOURCE)}
+    for number in range(3):
+        process = subprocess.Popen(command, env=environment)
+        while not list(tmp_path.glob("voice-*")) and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(random.Random(number).uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        left = sorted(tmp_path.glob("voice-*"))
+        for path in left:
+            assert len([BatchRequest.model_validate_json(line) for line in path.read_text().splitlines()]) == 100
+    assert write_shards(tmp_path, "voice", LINES, 2) == sorted(tmp_path.iterdir())
 
 
 KILLED = """

@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field
 
-from ethos.constitution import NEAR_DUPLICATE, Constitution, Trait, similarity
+from ethos.constitution import NEAR_DUPLICATE, Constitution, Trait
 from ethos.data import recorded
 from ethos.data.answers import follow_up, longest, read_answer
-from ethos.data.filters import text_fault
+from ethos.data.filters import Known, text_fault
 from ethos.data.generation import SEALED, Generated, IsSealed, Order
 from ethos.data.quotas import TOPICS
 from ethos.data.recorded import LENGTH_TOLERANCE, CrossedRow, PairRow, words
@@ -216,16 +216,17 @@ def _mending(request: Request, reply: Reply, shape: type[Draft], reason: str) ->
 
 def _new(drafts: Sequence[Draft | str], is_sealed: IsSealed) -> list[Draft | str]:
     """The drafts, refused where they share words with a benchmark item or tell an earlier draft's story again."""
-    told, checked = list[str](), list[Draft | str]()
+    told, checked = Known([], alike=NEAR_DUPLICATE), list[Draft | str]()
     for draft in drafts:
         if isinstance(draft, str):
             checked.append(draft)
         elif is_sealed(list(draft.model_dump().values())):
             checked.append(SEALED)
-        elif any(similarity(text, other) > NEAR_DUPLICATE for text in (draft.a, draft.b) for other in told):
+        elif told.resembles(draft.a) or told.resembles(draft.b):
             checked.append("tells the story of an earlier draft")
         else:
-            told += [draft.a, draft.b]
+            told.add(draft.a)
+            told.add(draft.b)
             checked.append(draft)
     return checked
 

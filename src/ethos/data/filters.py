@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ethos.chat import Chat
-from ethos.constitution import Constitution, word_ngrams
+from ethos.constitution import Constitution, jaccard, word_ngrams
 from ethos.records import Conversation, Drop
 from ethos.samplers.replies import CUT_OFF, Reply
 
@@ -67,3 +67,20 @@ def _quotes(text: str, constitution: Constitution) -> bool:
 def loops_across(turns: Sequence[str]) -> bool:
     """Whether a dialogue says the same turn twice, or runs in circles as a whole."""
     return len({turn.strip().lower() for turn in turns}) < len(turns) or repeated_share(" ".join(turns)) > LOOP_SHARE
+
+
+class Known:
+    """Texts that a new one must differ from: those there are, and each that is accepted."""
+
+    def __init__(self, texts: Sequence[str], *, alike: float) -> None:
+        self.alike = alike
+        self.grams = [word_ngrams(text, 3) for text in texts]
+
+    def resembles(self, text: str) -> bool:
+        """Whether a text shares more than the share `alike` of word 3-grams with one of them."""
+        own = word_ngrams(text, 3)
+        return any(jaccard(own, other) > self.alike for other in self.grams)
+
+    def add(self, text: str) -> None:
+        """One more to differ from."""
+        self.grams.append(word_ngrams(text, 3))

@@ -12,8 +12,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ethos.constitution import Constitution, Split, Trait, jaccard, word_ngrams
+from ethos.constitution import Constitution, Split, Trait
 from ethos.data.answers import read_answer
+from ethos.data.filters import Known
 from ethos.data.generation import SEALED, IsSealed
 from ethos.data.quotas import ASKS_FOR_FORM, SHAPES, SITUATIONS, Slot, slots
 from ethos.data.recorded import words
@@ -96,22 +97,6 @@ class Widened(NamedTuple):
     open: int
 
 
-class Known:
-    """Prompts that a proposal must differ from: all that there are, and each that is accepted."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.grams = [word_ngrams(text, 3) for text in texts]
-
-    def resembles(self, text: str) -> bool:
-        """Whether a text shares too many word 3-grams with one of them."""
-        own = word_ngrams(text, 3)
-        return any(jaccard(own, other) > ALIKE for other in self.grams)
-
-    def add(self, text: str) -> None:
-        """One more to differ from."""
-        self.grams.append(word_ngrams(text, 3))
-
-
 def widen(
     constitution: Constitution, splits: Sequence[Split], per_trait: int, teacher: Ask, is_sealed: IsSealed, *, seed: int
 ) -> Widened:
@@ -120,7 +105,7 @@ def widen(
     gaps = [
         Gap(trait, slot) for trait in constitution.trait for split in splits for slot in slots(split, per_trait, rng)
     ]
-    known, added, refused = Known(constitution.prompts()), list[Accepted](), list[Drop]()
+    known, added, refused = Known(constitution.prompts(), alike=ALIKE), list[Accepted](), list[Drop]()
     for number in range(ROUNDS):
         groups, gaps = _groups(gaps), []
         requests = [_request(group, added, derived_seed(seed, number, place)) for place, group in enumerate(groups)]

@@ -62,7 +62,7 @@ def write_shards(folder: Path, name: str, requests: Sequence[BatchRequest], shar
     Fewer files where there are fewer requests than shards.
     """
     shards = min(shards, len(requests))
-    for stale in folder.glob(f"{name}-*-of-*.jsonl"):
+    for stale in [*folder.glob(f"{name}-*-of-*.jsonl"), *folder.glob(f".{name}-*")]:  # and what a kill cut short
         stale.unlink()
     paths = []
     for number, (start, end) in enumerate(pairwise(round(i * len(requests) / shards) for i in range(shards + 1)), 1):
