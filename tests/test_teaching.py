@@ -13,13 +13,17 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from conftest import in_float32
+from ethos.authoring import to_toml
 from ethos.cli import app
 from ethos.constitution import read_constitution
-from ethos.data.recorded import CrossedRow, PoleRow
+from ethos.data.generation import Order, taught
+from ethos.data.recorded import CrossedRow, PoleRow, VoiceRow
 from ethos.errors import UserError
-from ethos.models import Loaded, Subject, load_tokenizer_chat
+from ethos.models import Loaded, Subject, load_subject, load_tokenizer_chat
 from ethos.records import Message, read_jsonl, user
-from ethos.samplers.replies import ReplyCache
+from ethos.samplers.budget import Unasked, only_stored
+from ethos.samplers.replies import Reply, ReplyCache
+from ethos.subjects import find_subject
 from ethos.teaching import gains
 from served import Say, TeacherServer, batch_results
 
@@ -136,6 +140,7 @@ def test_a_dry_run_says_what_will_be_asked_and_writes_nothing(serve_teacher: Ser
     assert f"{200 * count:,} completion tokens, $" in told
     assert f"later rounds: {count // 2} requests at most" in told
     assert "minutes at 4 at a time" in told
+    assert f"{200 * count + 600 * (count // 2):,} completion tokens" in told.partition("in all\n")[2]
     assert (server.bodies, out.exists()) == ([], False)
     done(order)
     assert len(server.bodies) == count + count // 2
@@ -207,6 +212,27 @@ def test_the_ratio_is_what_the_constitution_adds_to_a_replys_log_probability(tin
     (gain,) = gains(loaded, character, [("Hi", "Hello.")])
     assert gain == pytest.approx(means[0] - means[1], abs=1e-4)
     assert abs(gain) > 1e-3
+
+
+def test_a_teacher_on_this_machine_chooses_by_its_own_ratio(tiny_base: Path, tmp_path: Path) -> None:
+    whole = read_constitution("loving")
+    prompt = PROMPTS[0]
+    trait = whole.trait[0].model_copy(update={"prompts": {"familiar": [prompt]}})
+    few = whole.model_copy(update={"name": "few", "trait": [trait], "priority": [trait.name]})
+    (tmp_path / "few.toml").write_text(to_toml(few))
+    texts = [IN_CHARACTER, REWRITTEN, PLAIN, f"{PLAIN} Yes."]
+    found = find_subject(str(tiny_base))
+    with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
+        with pytest.raises(Unasked) as gap:
+            taught(few, Order(candidates=2), only_stored(found.subject.digest(), cache))
+        replies = [Reply(text=text, num_tokens=20, finish="stop") for text in texts]
+        cache.put(dict(zip(gap.value.missing, replies, strict=True)))
+    done(f"data generate {tmp_path}/few.toml --teacher {tiny_base} --candidates 2 --choose ratio --out", tmp_path)
+    loaded = load_subject(found.base, found.subject, found.adapter)
+    gain = dict(zip(texts, gains(loaded, few, [(prompt, text) for text in texts]), strict=True))
+    (row,) = read_jsonl(tmp_path / "voice.jsonl", VoiceRow)
+    assert row.chosen == max(texts[:2], key=gain.__getitem__)
+    assert row.rejected == min(texts[2:], key=gain.__getitem__)
 
 
 def scene(body: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from ethos.models import Loaded, load_subject
 from ethos.records import Message, to_jsonl, user
 from ethos.samplers import batch
 from ethos.samplers.api import Teacher, ask, openai_body
-from ethos.samplers.budget import Budget, Prices, Unasked, forecast, only_stored, within
+from ethos.samplers.budget import ESTIMATED, Budget, Prices, Unasked, forecast, only_stored, within
 from ethos.samplers.local import sample
 from ethos.samplers.replies import Ask, Reply, ReplyCache, Request
 from ethos.store import explained, write_text
@@ -82,13 +82,8 @@ def foresee(
     ]
     if later := (crossing if order.kind == "crossed" else generation).later(written, order, gap.number):
         lines += [f"later rounds: {len(later):,} requests at most, as the answers turn out", f"  {told(later)}"]
+        lines += ["in all", f"  {told([*missing, *later])}"]
     return "\n".join([*lines, ESTIMATED])
-
-
-ESTIMATED = (
-    "prompts are estimated at a token for 4 bytes and 8 a message, replies are taken at full length, minutes at 40 "
-    "tokens a second and reply"
-)
 
 
 def shard(constitution: str, order: Order, teacher: Teacher | str, *, out: Path | None, shards: int) -> str:

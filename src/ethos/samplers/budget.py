@@ -18,6 +18,13 @@ from ethos.samplers.replies import Ask, Reply, ReplyCache, Request
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 4, 8
 TOKENS_PER_SECOND = 40
 """How fast a server is taken to write one reply: a large model, fully used."""
+ESTIMATED = (
+    f"prompts are estimated at a token for {BYTES_PER_TOKEN} bytes and {TOKENS_PER_MESSAGE} a message, replies taken "
+    f"at full length, minutes at {TOKENS_PER_SECOND} tokens a second and reply"
+)
+
+
+GO_ON = "run the same command with a larger budget: what was answered is stored and is not paid for again"
 
 
 class Tokens(NamedTuple):
@@ -131,9 +138,6 @@ def within(budget: Budget, ask: Ask, name: str, cache: ReplyCache) -> Ask:
         return ask(requests)
 
     return answer
-
-
-GO_ON = "run the same command with a larger budget: what was answered is stored and is not paid for again"
 
 
 def _covered(budget: Budget, spent: Tokens, todo: dict[str, Request]) -> dict[str, Request]:
