@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +21,7 @@ from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.pipeline import run_experiment
 from ethos.samplers.replies import ReplyCache
 from ethos.store import Run
+from served import Say, TeacherServer
 
 # No deadline: a busy machine is no bug. Derandomised: a commit passes or fails, and does so again.
 settings.register_profile("ethos", max_examples=50, deadline=None, derandomize=True)
@@ -192,3 +193,18 @@ def bench(tiny_base: Path, cache: ReplyCache) -> Bench:
             if weight.dim() == 2:
                 weight.normal_(std=0.3)
     return bench_of(model, tiny_base, cache)
+
+
+@pytest.fixture
+def serve_teacher() -> Iterator[Callable[[Say], TeacherServer]]:
+    """Start teachers behind HTTP; they are shut down at the end."""
+    running: list[TeacherServer] = []
+
+    def start(say: Say) -> TeacherServer:
+        running.append(TeacherServer(say))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()

@@ -168,6 +168,18 @@ def test_the_system_prompt_says_every_statement_and_no_opposite() -> None:
     assert not any(trait.opposite in prompt for trait in constitution.trait)
 
 
+def test_some_traits_of_a_constitution_keep_their_order_and_their_rank() -> None:
+    whole = read_constitution("virtuous-reasoner")
+    names = [trait.name for trait in whole.trait]
+    part = whole.only([names[3], names[0]])
+    assert [trait.name for trait in part.trait] == [names[0], names[3]]
+    assert part.priority == [name for name in whole.priority if name in (names[0], names[3])]
+    assert Constitution.model_validate(part.model_dump()) == part
+    assert whole.only(None) is whole
+    with pytest.raises(ConstitutionError, match=rf"has no trait '{names[0]}s'\nhint: did you mean '{names[0]}'"):
+        whole.only([f"{names[0]}s"])
+
+
 def test_prompts_are_listed_by_split() -> None:
     constitution = clean()
     assert len(constitution.prompts("familiar")) == 50

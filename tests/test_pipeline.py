@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,15 @@ from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import ONLY_STYLE, Score
 from ethos.bench.items import Crossed, Items
 from ethos.config import RunConfig, read_config
-from ethos.data.recorded import AnswerRow, CrossedRow
-from ethos.errors import DataError, StoreError
+from ethos.data.recorded import AnswerRow, CrossedRow, read_recorded
+from ethos.errors import ConstitutionError, DataError, StoreError
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.measuring import SCORES
 from ethos.models import adapter_digest
 from ethos.pipeline import (
     SUBJECTS,
     Keys,
+    given,
     prepare_data,
     read_inputs,
     run_experiment,
@@ -36,6 +38,7 @@ from ethos.pipeline import (
 from ethos.records import Conversation, Drop, Preference, Record, read_jsonl, to_jsonl
 from ethos.report.page import HTML, MARKDOWN, write_report
 from ethos.report.summary import summarise
+from ethos.samplers.replies import ReplyCache
 from ethos.store import KEY, LOCKS, TIMING, Run
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -313,6 +316,28 @@ def test_the_mixture_draws_conversations_and_replay_by_the_seed(tiny_toml: Path,
     assert [len(set(sources)) for sources in drawn()] == [3, 4]
     assert drawn() == drawn()
     assert drawn() != drawn("seed=1")
+
+
+def test_traits_can_be_documented_without_being_shown(tiny_toml: Path, tmp_path: Path) -> None:
+    counts = ["mixture.poles=6", "mixture.voice=4"]
+    config = read_config(tiny_toml, [*counts, 'mixture.demonstrated=["candour"]'])
+    folder = prepared(config, tmp_path / "some")
+    rows = read_jsonl(folder / "preferences.jsonl", Preference)
+    recorded = read_recorded(config.constitution)
+    traits = {row.id: row.trait for row in [*recorded.poles, *recorded.voice]}
+    assert {traits[row.source.partition(":")[2]] for row in rows} == {"candour"}
+    assert (folder / "conversations.jsonl").read_text() == ""
+    assert {drop.reason for drop in read_jsonl(folder / "dropped.jsonl", Drop)} == {
+        "names no trait, and not all are demonstrated"
+    }
+    for name in ("documents.jsonl", "replay.jsonl"):
+        whole = prepared(read_config(tiny_toml, counts), tmp_path / "whole") / name
+        assert (folder / name).read_text() == whole.read_text()
+    with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
+        shown = given(config, read_inputs(config), folder, cache).constitution
+    assert [trait.name for trait in shown.trait] == ["candour"]
+    with pytest.raises(ConstitutionError, match="has no trait 'candor'"):
+        read_inputs(read_config(tiny_toml, ['mixture.demonstrated=["candor"]']))
 
 
 def leak(folder: Path, kind: str) -> Path:

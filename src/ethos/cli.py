@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from ethos.cli_teacher import Interface, KeyVariable, TeacherModel, TeacherName, taught
 from ethos.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app.add_typer(claims, name="claim")
 app.add_typer(studies, name="study")
 app.add_typer(benches, name="bench")
 app.add_typer(data, name="data")
+data.add_typer(taught)
 
 Claims = Annotated[list[str] | None, typer.Option("--claim", help="A claim; repeat for more.  [default: all]")]
 Items = Annotated[str, typer.Option(help="sealed, or development for everything that is tuned.")]
@@ -234,6 +236,24 @@ def constitution_new(
     typer.echo(f"wrote {written}; next: ethos constitution check {written}")
 
 
+@constitutions.command("draft")
+def constitution_draft(
+    description: Annotated[str, typer.Argument(help="The character in a few sentences.")],
+    name: Annotated[str, typer.Option(help="Small letters, digits, hyphens: also the file's name.")],
+    teacher: TeacherName,
+    model: TeacherModel = "default",
+    interface: Interface = "openai",
+    key_variable: KeyVariable = None,
+) -> None:
+    """Let a teacher write NAME.toml from a description. It is linted, mended once, and what is left says TODO."""
+    from ethos.config import teacher_settings
+    from ethos.drafting import draft_constitution
+
+    asked = teacher_settings(teacher, model, interface, key_variable, 1)
+    written = _fresh_file(name, draft_constitution(description, name, asked))
+    typer.echo(f"wrote {written}; next: ethos constitution check {written}")
+
+
 @constitutions.command("import")
 def constitution_import(
     file: Annotated[Path, typer.Argument(help="hand-written/*.txt or few-shot/*.jsonl of Open Character Training.")],
@@ -300,33 +320,6 @@ def claim_show(name: Annotated[str, typer.Argument(help="A claim's name, as `eth
     claim = find_claim(name)
     typer.echo(f"{claim.name}, version {claim.version}: {claim.sentence}\n")
     typer.echo((sys.modules[claim.measure.__module__].__doc__ or "").strip())
-
-
-@data.command("generate")
-def data_generate(
-    constitution: Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")],
-    teacher: Annotated[
-        str,
-        typer.Option(help="A URL like http://localhost:8000/v1, or a subject here, e.g. a model folder."),
-    ],
-    kind: Annotated[str, typer.Option(help="voice (against a plain reply) or poles (against the opposite).")] = "voice",
-    model: Annotated[str, typer.Option(help="The model's name, for a URL.")] = "default",
-    interface: Annotated[str, typer.Option(help="openai (any compatible server) or anthropic.")] = "openai",
-    key_variable: Annotated[str | None, typer.Option(help="Environment variable with the API key.")] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="Answers to each side of a prompt.")] = 4,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
-    out: Annotated[Path | None, typer.Option(help="Folder.  [default: beside the constitution]")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Let a teacher write a constitution's recorded contrasts. Run it again after an interruption: it resumes."""
-    from ethos.config import teacher_settings
-    from ethos.teaching import write_contrasts
-
-    asked = teacher_settings(teacher, model, interface, key_variable, concurrency)
-    if kind not in ("voice", "poles"):
-        raise UserError(f"no kind {kind!r}", hint="--kind voice or --kind poles")
-    chosen: Literal["voice", "poles"] = "poles" if kind == "poles" else "voice"
-    typer.echo(write_contrasts(constitution, chosen, asked, candidates=candidates, out=out, seed=seed))
 
 
 @data.command("show")

@@ -25,7 +25,7 @@ from ethos.constitution import Constitution, read_constitution
 from ethos.data.filters import short_enough
 from ethos.data.introspection import recorded_conversations, replay_conversations
 from ethos.data.preferences import Mixture, draw, preferences
-from ethos.data.recorded import Recorded, read_recorded
+from ethos.data.recorded import Recorded, demonstrated, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
 from ethos.manifest import MANIFEST, Manifest
@@ -173,6 +173,7 @@ def sum_of(keys: Keys, name: str) -> tuple[str, StageKey]:
 def read_inputs(config: RunConfig) -> Inputs:
     """Base weights, constitution, recorded data and items, checked."""
     constitution = read_constitution(config.constitution)
+    constitution.only(config.mixture.demonstrated)  # a trait that it has not is told before anything is made
     held = hold_out(config.bench.items, constitution, read_recorded(config.constitution))
     base = models.base_folder(config.model)
     return Inputs(base, models.base_digest(base), constitution, held.trainable, held.items)
@@ -237,7 +238,8 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     """Recorded data → the four files of rows, and `dropped.jsonl`."""
     chat = models.load_tokenizer_chat(inputs.base)
     limit = shortest_limit(config)
-    rows = preferences(inputs.recorded, config.mixture, seed=config.seed)
+    recorded, untold = demonstrated(inputs.recorded, config.mixture.demonstrated)
+    rows = preferences(recorded, config.mixture, seed=config.seed)
     too_long = {
         row.group
         for row in rows
@@ -245,13 +247,15 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
         if len(chat.render([*row.prompt, *reply]).tokens) > limit
     }
     rng = random.Random(config.seed)
-    drawn = draw(recorded_conversations(inputs.recorded), config.mixture.conversations, rng)
+    shown = {talk.source for talk in recorded_conversations(recorded)}
+    drawn = draw(recorded_conversations(inputs.recorded), None, rng)  # all: what is drawn after them stays the same
+    drawn = [talk for talk in drawn if talk.source in shown][: config.mixture.conversations]
     talks, long_talks = short_enough(chat, limit, drawn)
-    drawn = draw(replay_conversations(inputs.recorded), config.mixture.replay, rng)
+    drawn = draw(replay_conversations(recorded), config.mixture.replay, rng)
     replay, long_replay = short_enough(chat, limit, drawn)
     documents = [
         Document(text=row.text, kind=row.kind, source=f"document:{row.id}")
-        for row in draw(inputs.recorded.documents, config.mixture.documents, rng)
+        for row in draw(recorded.documents, config.mixture.documents, rng)
     ]
     kept = [row for row in rows if row.group not in too_long]
     dropped = [Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(too_long)]
@@ -273,7 +277,7 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     write_text(folder / CONVERSATIONS, to_jsonl(talks))
     write_text(folder / REPLAY, to_jsonl(replay))
     write_text(folder / DOCUMENTS, to_jsonl(documents))
-    write_text(folder / "dropped.jsonl", to_jsonl([*dropped, *long_talks, *long_replay]))
+    write_text(folder / "dropped.jsonl", to_jsonl([*untold, *dropped, *long_talks, *long_replay]))
 
 
 def refuse_contamination(made: Path, folder: Path) -> None:
@@ -288,8 +292,9 @@ def refuse_contamination(made: Path, folder: Path) -> None:
 
 
 def given(config: RunConfig, inputs: Inputs, data: Path, cache: ReplyCache, *, on: Path | None = None) -> Given:
-    """What a training stage starts from."""
-    return Given(inputs.base, inputs.base_name, inputs.constitution, data, on, cache, config.seed)
+    """What a training stage starts from; the constitution that it samples with has the traits to be shown alone."""
+    shown = inputs.constitution.only(config.mixture.demonstrated)
+    return Given(inputs.base, inputs.base_name, shown, data, on, cache, config.seed)
 
 
 def fit_baseline(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -> None:

@@ -92,7 +92,8 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
         data = read_rows(Path(scratch))
 
     def training(name: str, where: str, stage: Stage, key: StageKey) -> Row:
-        units = stage.units(data, inputs.constitution, chat, seed=config.seed)
+        shown = inputs.constitution.only(config.mixture.demonstrated)
+        units = stage.units(data, shown, chat, seed=config.seed)
         return Row(name, run.has(where, key), training_positions(units, stage, layers), key.digest())
 
     rows = [

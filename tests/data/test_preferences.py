@@ -67,6 +67,11 @@ def texts(row: Preference) -> tuple[str, str, str]:
     return row.prompt[0].content, row.chosen[0].content, row.rejected[0].content
 
 
+def test_an_option_that_is_not_taken_leaves_the_hash_of_a_mixture_as_it_was() -> None:
+    assert "demonstrated" not in Mixture().model_dump_json()
+    assert Mixture(demonstrated=("care",)).digest() != Mixture().digest()
+
+
 def test_a_crossed_item_by_hand() -> None:
     one = RECORDED._replace(crossed=[ROWS["x1"]], poles=[], voice=[])
     assert [texts(row) for row in preferences(one, Mixture(), seed=0)] == [

@@ -51,6 +51,9 @@ class Mixture(Record):
     """Share of the rows with pushes that get a pushed variant in place of the plain one."""
     deliberated: bool = True
     """Give the rows that have thoughts a deliberated variant beside the plain one."""
+    demonstrated: tuple[str, ...] | None = Field(None, min_length=1, exclude_if=lambda names: names is None)
+    """Traits that contrasts and conversations show, while documents tell of all: does a trait that is only described
+    show, too (arXiv:2503.10965)? None shows all. Rows that name no trait are left out, and counted."""
 
 
 def preferences(recorded: Recorded, mixture: Mixture, *, seed: int) -> list[Preference]:
