@@ -12,10 +12,11 @@ from statistics import stdev
 
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Score, differences
-from ethos.constitution import Constitution, read_constitution
+from ethos.constitution import read_constitution, recorded_folder
+from ethos.data.recorded import NOTHING, read_recorded
 from ethos.errors import ConfigError, DataError
 from ethos.manifest import MANIFEST, read_manifest, read_scores
-from ethos.measuring import SCORES, BenchSettings, Ruler, measure
+from ethos.measuring import SCORES, BenchSettings, Character, Ruler, measure
 from ethos.records import read_jsonl
 from ethos.report.findings import Finding, findings
 from ethos.samplers.replies import ReplyCache
@@ -29,15 +30,15 @@ TABLE, NO_SCORES = "bench.md", tuple[Score, ...]()
 
 def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str | None, out: Path, *, seed: int) -> str:
     """Every subject against its own base, as Markdown; also written to `out`."""
-    written = shared_constitution(names, constitution)
-    found = [find_subject(name, written) for name in dict.fromkeys(names)]
+    character = shared_character(names, constitution)
+    found = [find_subject(name, character.constitution) for name in dict.fromkeys(names)]
     chosen = [each for each in found if each.subject.digest() != each.without_character().subject.digest()]
     if not chosen:
         raise ConfigError(
             "nothing to compare with a base", hint="name a run folder, an adapter's folder, or 'prompted'"
         )
     controls = {each.subject.base: each.without_character() for each in chosen}
-    scores = _measured([*controls.values(), *chosen], settings, written, out, seed)
+    scores = _measured([*controls.values(), *chosen], settings, character, out, seed)
     parts = [_table(each, controls[each.subject.base], scores, settings) for each in chosen]
     write_text(out / TABLE, "\n".join(parts))
     return "\n".join(parts)
@@ -45,33 +46,37 @@ def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str |
 
 def compare(one: str, other: str, settings: BenchSettings, constitution: str | None, out: Path, *, seed: int) -> str:
     """The second subject judged as if the first were its base, as Markdown."""
-    written = shared_constitution([one, other], constitution)
-    first, second = (find_subject(name, written) for name in (one, other))
+    character = shared_character([one, other], constitution)
+    first, second = (find_subject(name, character.constitution) for name in (one, other))
     if first.subject.digest() == second.subject.digest():
         raise ConfigError(f"{one} and {other} are the same subject")
-    scores = _measured([first, second], settings, written, out, seed)
+    scores = _measured([first, second], settings, character, out, seed)
     return f"Read 'base' as {one} below.\n\n" + _table(second, first, scores, settings)
 
 
-def shared_constitution(names: Sequence[str], given: str | None) -> Constitution:
-    """The constitution named, or the one that all runs among the subjects were trained on, or the virtuous reasoner."""
-    if given:
-        return read_constitution(given)
-    runs = [Path(name) for name in names if (Path(name) / MANIFEST).exists()]
-    own = {found.digest(): found for found in (read_manifest(run).constitution for run in runs)}
+def shared_character(names: Sequence[str], given: str | None) -> Character:
+    """The constitution named, or the one that all runs among the subjects were trained on, or the virtuous reasoner.
+
+    Recorded data that is no longer beside it is no data.
+    """
+    runs = [] if given else [read_manifest(Path(name)) for name in names if (Path(name) / MANIFEST).exists()]
+    own = {run.constitution.digest(): run for run in runs}
     if len(own) > 1:
-        told = ", ".join(sorted(found.name for found in own.values()))
+        told = ", ".join(sorted(run.constitution.name for run in own.values()))
         raise ConfigError(f"the runs have different constitutions: {told}", hint="choose one with --constitution")
-    return next(iter(own.values())) if own else read_constitution(DEFAULT_CONSTITUTION)
+    run = next(iter(own.values()), None)
+    name = run.config.constitution if run else given or DEFAULT_CONSTITUTION
+    recorded = read_recorded(name) if recorded_folder(name).is_dir() else NOTHING
+    return Character(run.constitution if run else read_constitution(name), recorded)
 
 
 def _measured(
-    found: Sequence[Found], settings: BenchSettings, constitution: Constitution, out: Path, seed: int
+    found: Sequence[Found], settings: BenchSettings, character: Character, out: Path, seed: int
 ) -> dict[str, dict[str, Sequence[Score]]]:
     """Subject hash → claim → scores; a claim that was not asked for is empty."""
     run = Run(out)
     with run.opened(), closing(ReplyCache(out / "requests.sqlite")) as cache:
-        ruler = Ruler(settings, constitution, seed, run, cache)
+        ruler = Ruler(settings, character, seed, run, cache)
         folders = {
             each.subject.digest(): measure(ruler, each.subject, each.base, each.adapter).folders for each in found
         }

@@ -1,6 +1,8 @@
 """Claims measured on subjects: each score file is made once, named by everything that decides it."""
 
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,14 +12,23 @@ from pydantic import Field, field_validator, model_validator
 from ethos import models
 from ethos.bench.battery import CLAIMS, find_claim
 from ethos.bench.claim import Bench, Claim
+from ethos.bench.classifier import corpus_digest
 from ethos.bench.items import DEVELOPMENT, ITEMS, items_digest
 from ethos.constitution import Constitution
+from ethos.data.recorded import Recorded
 from ethos.models import Loaded, Subject, load_subject
-from ethos.records import Record, to_jsonl
+from ethos.records import Conversation, Record, to_jsonl
 from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import Run, write_text
+from ethos.train import lora
+from ethos.train.loop import Optimisation, train
+from ethos.train.lora import LoraSettings
+from ethos.train.supervised import conversation_units, sft_objective
 
 SCORES = "scores.jsonl"
+LATER = "later"
+LATER_SHAPE, LATER_STEPS = LoraSettings(rank=8), Optimisation(learning_rate=3e-4, units_per_step=4)
+"""How a subject is trained on, for claims that ask what is left of it: bump their versions with any change here."""
 
 
 class BenchSettings(Record):
@@ -59,18 +70,25 @@ class MeasureKey(Record):
     version: int
     items: str
     constitution: str
-    """The hash of the constitution where a score depends on it, else empty."""
+    """The hash of the constitution where a score depends on it, and of recorded replies likewise; else empty."""
     per_split: int | None
     dtype: str
     seed: int | None
     """Of sampled text; None where nothing is sampled."""
 
 
+class Character(NamedTuple):
+    """A constitution, and what was recorded of it."""
+
+    constitution: Constitution
+    recorded: Recorded
+
+
 class Ruler(NamedTuple):
     """What every subject of a run is measured with, and where the scores are kept."""
 
     settings: BenchSettings
-    constitution: Constitution
+    character: Character
     seed: int
     run: Run
     cache: ReplyCache
@@ -93,28 +111,56 @@ def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) ->
         settings, own = ruler.settings, loaded[0]
         without_prompt = own._replace(chat=models.load_tokenizer_chat(base))
         bench = Bench(
-            own, without_prompt, ruler.cache, settings.per_split, ruler.seed, ruler.constitution, settings.folder
+            loaded=own,
+            base=without_prompt,
+            cache=ruler.cache,
+            per_split=settings.per_split,
+            seed=ruler.seed,
+            constitution=ruler.character.constitution,
+            folder=settings.folder,
+            recorded=ruler.character.recorded,
+            tune=partial(tuned, base, subject, adapter),
         )
         write_text(folder / SCORES, to_jsonl(claim.measure(bench)))
 
     folders = {}
     for claim in map(find_claim, ruler.settings.claims):
         print(f"{claim.name} · {subject.name}", file=sys.stderr, flush=True)
-        key = measure_key(ruler.settings, ruler.constitution, ruler.seed, subject, claim)
+        key = measure_key(ruler.settings, ruler.character, ruler.seed, subject, claim)
         folders[claim.name] = ruler.run.stage(f"measured/{claim.name}", key, partial(score, claim))
     return Measured(subject, folders)
 
 
-def measure_key(
-    settings: BenchSettings, constitution: Constitution, seed: int, subject: Subject, claim: Claim
-) -> MeasureKey:
+def tuned(
+    base: Path, subject: Subject, adapter: Path | None, legs: Sequence[Sequence[Conversation]]
+) -> Iterator[Loaded]:
+    """The subject after each leg of fine-tuning, one fresh adapter through all legs; a leg has its own schedule.
+
+    It is loaded a second time, so that the subject itself stays as it is. Its system prompt is there when it is
+    measured, not when it is trained: later training is done by others.
+    """
+    loaded, plain = load_subject(base, subject, adapter), models.load_tokenizer_chat(base)
+    model = lora.attach(loaded.model, LATER, LATER_SHAPE, seed=0)
+    for seed, rows in enumerate(legs):
+        units = conversation_units(rows, plain)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder, label = Path(scratch), f"later training of {subject.name}"
+            train(model, units, sft_objective(), LATER_STEPS, folder=folder, seed=seed, label=label)
+        yield loaded._replace(model=model)
+
+
+def measure_key(settings: BenchSettings, character: Character, seed: int, subject: Subject, claim: Claim) -> MeasureKey:
     """The key of one subject's scores on one claim."""
+    constitution, recorded = character
+    read = constitution.digest() if claim.reads_constitution else ""
+    if claim.reads_recorded:
+        read += corpus_digest(constitution.name, recorded)
     return MeasureKey(
         subject=subject.digest(),
         claim=claim.name,
         version=claim.version,
         items=items_digest(*claim.items, folder=settings.folder),
-        constitution=constitution.digest() if claim.reads_constitution else "",
+        constitution=read,
         per_split=settings.per_split,
         dtype=str(models.fast_dtype()),
         seed=seed if claim.samples else None,

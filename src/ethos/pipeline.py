@@ -28,7 +28,7 @@ from ethos.data.recorded import Recorded, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
 from ethos.manifest import MANIFEST, Manifest
-from ethos.measuring import Measured, Ruler, measure, measure_key
+from ethos.measuring import Character, Measured, Ruler, measure, measure_key
 from ethos.methods import (
     CONVERSATIONS,
     DOCUMENTS,
@@ -104,6 +104,11 @@ class Inputs(NamedTuple):
     constitution: Constitution
     recorded: Recorded
 
+    @property
+    def character(self) -> Character:
+        """Whom the benchmark measures by."""
+        return Character(self.constitution, self.recorded)
+
 
 class Keys(NamedTuple):
     """The keys of every stage."""
@@ -131,7 +136,7 @@ def run_experiment(config: RunConfig, run: Run) -> Path:
         )
         baseline = run.stage("baseline", keys.baseline, lambda folder: fit_baseline(config, data, folder))
         adapters = {"neutral": neutral, "trained": trained["adapter"]}
-        ruler = Ruler(config.bench, inputs.constitution, config.seed, run, cache)
+        ruler = Ruler(config.bench, inputs.character, config.seed, run, cache)
         measured = {}
         for name in SUBJECTS:
             adapter = adapters.get(name)
@@ -204,7 +209,7 @@ def fingerprint(config: RunConfig, inputs: Inputs) -> str:
     """One hash of everything that decides a run's artefacts."""
     keys, anyone = stage_keys(config, inputs), subject_of(inputs, "base", None)
     claims = [
-        measure_key(config.bench, inputs.constitution, config.seed, anyone, find_claim(name))
+        measure_key(config.bench, inputs.character, config.seed, anyone, find_claim(name))
         for name in config.bench.claims
     ]
     return digest_of([keys.data, keys.contamination, *keys.stages.values(), keys.neutral, keys.baseline, *claims])

@@ -115,7 +115,7 @@ def _measured(
         return [Row(f"measured · {name}", False, cost, made_by[1].digest())]
     adapter: Path | None = run.folder(*made_by) if made_by else None
     subject = subject_of(inputs, name, adapter)
-    key = partial(measure_key, config.bench, inputs.constitution, config.seed, subject)
+    key = partial(measure_key, config.bench, inputs.character, config.seed, subject)
     done = all(run.has(f"measured/{name}", key(find_claim(name))) for name in config.bench.claims)
     return [Row(f"measured · {name}", done, cost, subject.digest())]
 

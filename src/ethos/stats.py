@@ -7,6 +7,7 @@ taken item by item before anything is averaged.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -141,6 +142,27 @@ def _resampled_grid(shifts_SI: Floats, *, seed: int) -> Floats:
     rows = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), RESAMPLES) / num_seeds
     columns = rng.multinomial(num_items, np.full(num_items, 1 / num_items), RESAMPLES) / num_items
     return np.asarray(((rows @ shifts_SI) * columns).sum(1), dtype=np.float64)
+
+
+def reached(doses: Sequence[float], curve: Sequence[float], level: float) -> float:
+    """Dose at which a curve first rises to `level`, a straight line between two doses; infinite where it never does."""
+    if curve[0] >= level:
+        return float(doses[0])
+    for (dose, value), (next_dose, next_value) in pairwise(zip(doses, curve, strict=True)):
+        if next_value >= level:
+            return dose + (level - value) / (next_value - value) * (next_dose - dose)
+    return math.inf
+
+
+def dose_until(doses: Sequence[float], values_DI: Floats, level_I: Floats, *, seed: int = 0) -> Estimate:
+    """Dose at which the mean over items, (doses, items), first rises to the mean of `level_I`, by resampling items."""
+    num = len(level_I)
+    weights_RI = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), RESAMPLES) / num
+    curves_RD, levels_R = weights_RI @ values_DI.T, weights_RI @ level_I
+    found = [reached(doses, curve, level) for curve, level in zip(curves_RD.tolist(), levels_R.tolist(), strict=True)]
+    low, high = np.percentile(found, 2.5, method="lower"), np.percentile(found, 97.5, method="higher")
+    mean = reached(doses, values_DI.mean(1).tolist(), float(level_I.mean()))
+    return Estimate(mean, float(low), float(high), num)
 
 
 Duel = tuple[str, str, float, float]

@@ -5,7 +5,7 @@ compares two subjects on the same items. Measuring needs a model; judging needs 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -14,9 +14,10 @@ import numpy as np
 
 from ethos.bench.items import ITEMS, Item, load_items, thinned
 from ethos.constitution import Constitution
+from ethos.data.recorded import NOTHING, Recorded
 from ethos.errors import NothingScored
 from ethos.models import Loaded
-from ethos.records import Record
+from ethos.records import Conversation, Record
 from ethos.samplers.replies import ReplyCache
 from ethos.stats import Estimate, estimate, not_worse, p_value, paired
 
@@ -33,6 +34,10 @@ class Score(Record):
     """What the subject wrote, where it wrote something."""
 
 
+Tune = Callable[[Sequence[Sequence[Conversation]]], Iterator[Loaded]]
+"""Conversations leg by leg → the subject after each leg of training on them, one adapter through all legs."""
+
+
 class Bench(NamedTuple):
     """What a claim may use while it measures one subject."""
 
@@ -46,6 +51,10 @@ class Bench(NamedTuple):
     constitution: Constitution
     folder: Path = ITEMS
     """Where its items are."""
+    recorded: Recorded = NOTHING
+    """The constitution's recorded data."""
+    tune: Tune | None = None
+    """Later training of the subject; None where nothing can be trained."""
 
     def items(self, name: str, kind: type[Item], splits: Sequence[str] | None = None) -> list[Item]:
         """The items of one file to measure, thinned by split; some splits of them, or all."""
@@ -107,6 +116,8 @@ class Claim(NamedTuple):
     """Whether a score depends on the seed of sampled text."""
     reads_constitution: bool = False
     """Whether a score depends on the constitution, not on the subject and the items alone."""
+    reads_recorded: bool = False
+    """Whether a score depends on recorded replies, the constitution's own and those that ship."""
 
 
 def pick(scores: Sequence[Score], readout: str, splits: Sequence[str] | None = None) -> list[Score]:

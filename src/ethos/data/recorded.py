@@ -148,6 +148,9 @@ class Recorded(NamedTuple):
     replay: list[AnswerRow]
 
 
+NOTHING = Recorded([], [], [], [], [], [], [])
+"""The recorded data of a constitution that has none."""
+
 Row = TypeVar("Row", CrossedRow, PoleRow, VoiceRow, AnswerRow, DocumentRow, InteractionRow)
 
 
