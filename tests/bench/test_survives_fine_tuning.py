@@ -12,12 +12,9 @@ from hand import NUM_ITEMS, around, lines
 from ethos.bench.claim import Bench, Score, Verdict, pick
 from ethos.bench.readouts import reply_scores
 from ethos.bench.survives_fine_tuning import (
-    BACK,
-    BEFORE,
     CLAIM,
-    CONTRARY,
     DOSES,
-    ORDINARY,
+    PLACES,
     half_life,
     legs,
     relearning,
@@ -29,8 +26,6 @@ from ethos.measuring import tuned
 from ethos.models import Loaded, Subject, load_subject, load_tokenizer_chat
 from ethos.records import Conversation, assistant, user
 from ethos.samplers.replies import ReplyCache
-
-PLACES = (BEFORE, *ORDINARY, *CONTRARY, *BACK)
 
 
 def rows(*replies: str) -> list[Conversation]:

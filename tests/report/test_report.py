@@ -16,6 +16,7 @@ from ethos.bench import (
     lasts_through_long_conversations,
     prefers_its_own_traits,
     recovers_from_prefill,
+    survives_fine_tuning,
     weighs_risk_as_described,
 )
 from ethos.bench.baseline import BaselineScore
@@ -197,6 +198,16 @@ def _scores(subject: str, shift: float, items: int, reply: str, letterless: int)
         "writes_coherently": list(
             _writing(own, items, reply if subject == "trained" else "I would ask her first. Then I would wait.")
         ),
+        "survives_fine_tuning": [
+            row
+            for name in ("crossed", "pole")
+            for place in survives_fine_tuning.PLACES
+            for row in rows(name, place, shift)
+        ],
+        "can_be_told_apart": [
+            *(row for name in ("own", "itself", "none", "as poetic") for row in rows(name, "unrelated", shift)),
+            *(row for name in ("recall", "brier", "ece") for row in rows(name, "recorded", 0.0, 0.0)),
+        ],
         "knows_when": [
             row for kind in ("urgency", "consent") for name in ("crossed", "won") for row in rows(name, kind, shift)
         ],

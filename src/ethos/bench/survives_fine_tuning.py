@@ -44,7 +44,6 @@ from ethos.bench.claim import (
     Verdict,
     differences,
     moved,
-    pick,
     shift,
     side_line,
 )
@@ -59,6 +58,7 @@ DOSES, AGAIN = (600, 1200, 2400), (600, 1200)
 BEFORE = "before"
 ORDINARY, CONTRARY = (tuple(f"{kind}-{dose}" for dose in DOSES) for kind in ("ordinary", "contrary"))
 BACK = tuple(f"again-{dose}" for dose in AGAIN)
+PLACES = (BEFORE, *ORDINARY, *CONTRARY, *BACK)
 SPLITS = ("familiar", "domain", "format", "role")
 CROSSED_ITEMS, POLE_ITEMS = 6, 2
 """Probes of each split, at most."""
@@ -124,11 +124,11 @@ def _probe(bench: Bench, dose: str) -> list[Score]:
 
 def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     """Held where the shift stays above zero under ordinary rows, and half of it is kept."""
-    shifts = {dose: shift(base, subject, "crossed", [dose]) for dose in _doses(subject)}
+    shifts = {dose: shift(base, subject, "crossed", [dose]) for dose in PLACES}
     kept = estimate(list(_kept(base, subject)))
     lines = [Line(label(dose), found) for dose, found in shifts.items()]
     lines.append(Line("kept over half", kept))
-    for dose in shifts:
+    for dose in PLACES:
         lines += side_line(base, subject, "pole", splits=[dose], label=f"pole, {label(dose)}")
     before, last = shifts[BEFORE], shifts[ORDINARY[-1]]
     outcome: Outcome = "undecided"
@@ -150,10 +150,6 @@ def label(dose: str) -> str:
     return dose.replace("-", " ")
 
 
-def _doses(scores: Sequence[Score]) -> list[str]:
-    return list(dict.fromkeys(score.split for score in pick(scores, "crossed")))
-
-
 def _kept(base: Sequence[Score], subject: Sequence[Score]) -> list[float]:
     """Shift after all ordinary rows minus half of the shift before, item by item."""
     before, after = (differences(base, subject, "crossed", [dose]) for dose in (BEFORE, ORDINARY[-1]))
@@ -164,7 +160,7 @@ def _times(base: Sequence[Score], subject: Sequence[Score], before: Estimate) ->
     """The half-life under either kind of rows, and how fast rows in character bring the shift back, in words."""
     if before.low <= 0:
         return ["With no shift above zero before, it has no half-life."]
-    shifts = {dose: np.array(differences(base, subject, "crossed", [dose])) for dose in _doses(subject)}
+    shifts = {dose: np.array(differences(base, subject, "crossed", [dose])) for dose in PLACES}
     told = []
     for kind, doses in (("ordinary", ORDINARY), ("contrary", CONTRARY)):
         half = half_life([shifts[dose] for dose in (BEFORE, *doses)])
