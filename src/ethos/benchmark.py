@@ -12,6 +12,7 @@ from statistics import stdev
 
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Score, differences
+from ethos.bench.validity import legend, marked
 from ethos.constitution import read_constitution, recorded_folder
 from ethos.data.recorded import NOTHING, read_recorded
 from ethos.errors import ConfigError, DataError
@@ -94,12 +95,12 @@ def _table(
     lines = [f"## {found.subject.name} against {control.subject.name}, {settings.items} items", ""]
     lines += ["| claim | outcome | what decides |", "|---|---|---|"]
     lines += [_row(finding) for finding in rows if finding.claim in settings.claims]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(["\n".join(lines), *legend(settings.claims)]) + "\n"
 
 
 def _row(finding: Finding) -> str:
     decided = "; ".join(f"{line.label} {line.estimate} {line.unit}" for line in finding.deciding)
-    return f"| {finding.claim} | {finding.outcome} | {decided or finding.sentence} |"
+    return f"| {marked(finding.claim)} | {finding.outcome} | {decided or finding.sentence} |"
 
 
 def render_power(root: Path, *, detect: float) -> str:

@@ -80,6 +80,12 @@ class Constitution(Record):
         risk = {"averse": "seeking", "seeking": "averse"}.get(self.risk or "", self.risk)
         return self.model_copy(update={"name": name, "summary": summary, "trait": traits, "risk": risk})
 
+    def halved(self) -> "Constitution":
+        """The control of half strength: every other trait, from the first."""
+        traits = self.trait[::2]
+        priority = [name for name in self.priority if name in {trait.name for trait in traits}]
+        return self.model_copy(update={"name": f"{self.name}-half", "trait": traits, "priority": priority})
+
     def prompts(self, split: Split | None = None) -> list[str]:
         """All prompts, or those of one split."""
         return [

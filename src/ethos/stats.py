@@ -165,6 +165,45 @@ def dose_until(doses: Sequence[float], values_DI: Floats, level_I: Floats, *, se
     return Estimate(mean, float(low), float(high), num)
 
 
+HALVES = 500
+"""Random halves that a reliability is averaged over."""
+
+
+def spearman_brown(correlation: float) -> float:
+    """Reliability of a whole measure from the correlation of its halves: 2r / (1 + r).
+
+    A correlation of zero or less has nothing to step up and stays as it is.
+    """
+    return 2 * correlation / (1 + correlation) if correlation > 0 else correlation
+
+
+def split_half(values_SI: Floats, *, seed: int = 0) -> float | None:
+    """How far two halves of the items agree on the order of subjects, (subjects, items), stepped up to all items.
+
+    The correlation over subjects of their means on either half, averaged over random halves; with an odd number of
+    items one is left out each time. None where there are fewer than two items, or subjects that do not differ.
+    """
+    size = values_SI.shape[1] // 2
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(HALVES if size else 0):
+        order = rng.permutation(values_SI.shape[1])
+        one_S, other_S = (values_SI[:, half].mean(1) for half in (order[:size], order[size : 2 * size]))
+        if np.ptp(one_S) > 0 and np.ptp(other_S) > 0:
+            found.append(float(np.corrcoef(one_S, other_S)[0, 1]))
+    return spearman_brown(float(np.mean(found))) if found else None
+
+
+def share_interval(share: float, num: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share of `num` independent trials (Clopper and Pearson 1934); of none, everything."""
+    if num == 0:
+        return 0.0, 1.0
+    hits, tail = share * num, (1 - level) / 2
+    low = float(scipy_stats.beta.ppf(tail, hits, num - hits + 1)) if hits > 0 else 0.0
+    high = float(scipy_stats.beta.ppf(1 - tail, hits + 1, num - hits)) if hits < num else 1.0
+    return low, high
+
+
 Duel = tuple[str, str, float, float]
 """Two names, and by how much each of two measures prefers the first."""
 LEAST_NAMES = 6

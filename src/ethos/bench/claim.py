@@ -7,6 +7,7 @@ compares two subjects on the same items. Measuring needs a model; judging needs 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -123,6 +124,15 @@ class Claim(NamedTuple):
 def pick(scores: Sequence[Score], readout: str, splits: Sequence[str] | None = None) -> list[Score]:
     """Scores of one readout, in all splits or in some."""
     return [s for s in scores if s.readout == readout and (splits is None or s.split in splits)]
+
+
+def item_means(scores: Sequence[Score], part: Deciding) -> dict[str, float]:
+    """Item → its mean value on a deciding line, of the items that have one."""
+    values: dict[str, list[float]] = {}
+    for score in pick(scores, part.readout, part.splits):
+        if score.value is not None:
+            values.setdefault(score.item, []).append(score.value)
+    return {item: fmean(found) for item, found in values.items()}
 
 
 def shift(

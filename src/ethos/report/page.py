@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ethos.bench import validity
 from ethos.bench.claim import Line
 from ethos.report import figures
 from ethos.report.findings import Finding
@@ -39,11 +40,14 @@ def page(summary: Summary) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.tests["experimental"] = validity.experimental
     environment.filters |= {"duration": duration, "words": words, "total": total}
     return environment.get_template("page.html.jinja").render(
         s=summary,
         config=summary.manifest.config,
         constitution=summary.manifest.constitution,
+        experimental=validity.MARK,
+        marks=validity.legend(summary.claims),
         base=BASE,
         trained=TRAINED,
         claims=summary.claims,
