@@ -22,6 +22,7 @@ from ethos.methods import PreferenceTraining, SupervisedTraining
 from ethos.models import Subject
 from ethos.records import to_jsonl
 from ethos.stats import Estimate
+from ethos.store import KEY
 from ethos.validation import (
     BASE,
     DISPOSITION,
@@ -68,6 +69,7 @@ def write(folder: Path, found: Mapping[str, list[Score]]) -> None:
     for claim, rows in found.items():
         (folder / claim).mkdir(parents=True, exist_ok=True)
         (folder / claim / SCORES).write_text(to_jsonl(rows))
+        (folder / claim / KEY).write_text(json.dumps({"version": CLAIMS[claim].version}))
 
 
 def finished(
@@ -195,10 +197,9 @@ def test_half_a_constitution_must_lie_between_none_and_all_of_it(half: float, fu
 def test_the_half_prompt_is_found_where_it_was_measured(three: list[Path], tmp_path: Path) -> None:
     root = Path(shutil.copytree(three[0], tmp_path / "copy"))
     manifest = read_manifest(root)
-    for claim, rows in scores(0.2, seed=7).items():
-        folder = half_folders(root, manifest)[claim]
-        folder.mkdir(parents=True)
-        (folder / SCORES).write_text(to_jsonl(rows))
+    write(tmp_path / "half", scores(0.2, seed=7))
+    for claim, folder in half_folders(root, manifest).items():
+        (tmp_path / "half" / claim).rename(folder)
     validate([root, *three[1:]], tmp_path / "out")
     assert written(tmp_path / "out").order == "ordered"
     assert half_subject(manifest).system == REASONER.halved().system_prompt() != REASONER.system_prompt()
@@ -237,6 +238,13 @@ def test_scores_on_other_items_are_refused_by_the_claims_name(three: list[Path],
     path.write_text(path.read_text().replace("consent-3", "consent-99"))
     with pytest.raises(DataError, match="knows_when: subjects were scored on different items"):
         validate([*three, other], tmp_path / "out")
+
+
+def test_scores_of_an_older_version_of_a_claim_are_refused(tmp_path: Path) -> None:
+    root = finished(tmp_path / "old", 0)
+    (root / "neutral" / "knows_when" / KEY).write_text('{"version": 0}')
+    with pytest.raises(DataError, match="measured by version 0 of knows_when, which is at"):
+        validate([root], tmp_path / "out")
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ An oracle that rewrites sampled text into a character is left out: most readouts
 rewritten afterwards can move.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -35,15 +36,15 @@ from ethos.bench.claim import Claim, Deciding, Score, item_means, pick
 from ethos.bench.validity import LEAST_RELIABILITY, MARK, Bias, GroupShift, LineValidity, Validity, experimental
 from ethos.benchmark import shared_character
 from ethos.errors import ConfigError, DataError
-from ethos.manifest import MANIFEST, Manifest, read_manifest, read_scores
+from ethos.manifest import MANIFEST, Manifest, read_manifest
 from ethos.measuring import SCORES, Ruler, measure, measure_key
 from ethos.methods import SupervisedTraining
 from ethos.models import Subject
-from ethos.records import read_jsonl
+from ethos.records import read_jsonl, read_text
 from ethos.report.markdown import bullets, table
 from ethos.samplers.replies import ReplyCache
 from ethos.stats import Estimate, Floats, detectable, over_seeds, p_value, share_interval, signed, split_half
-from ethos.store import Run, write_text
+from ethos.store import KEY, Run, write_text
 from ethos.study import CELLS, PLAN
 
 MARKDOWN, RESULTS = "validation.md", "validity.json"
@@ -136,8 +137,8 @@ def known_subjects(manifests: Mapping[Path, Manifest]) -> list[Known]:
     found: dict[str, Known] = {}
     for root, manifest in manifests.items():
         for name, subject in manifest.subjects.items():
-            claims = [claim for claim in manifest.measured[name] if claim in CLAIMS]
-            scores = {claim: read_scores(root, manifest, name, claim) for claim in claims}
+            folders = manifest.measured[name].items()
+            scores = {claim: current_scores(root / folder, claim) for claim, folder in folders if claim in CLAIMS}
             kind = manifest.config.control.digest() if name == "neutral" else ""
             if name == "trained" and (own := only_replay(manifest)):
                 kind = own.digest()
@@ -147,6 +148,17 @@ def known_subjects(manifests: Mapping[Path, Manifest]) -> list[Known]:
             half = half_subject(manifest)
             found.setdefault(half.digest(), Known(HALF, "", half.digest(), scores))
     return list(found.values())
+
+
+def current_scores(folder: Path, claim: str) -> list[Score]:
+    """Scores as they lie in their folder, none where there were no items; refused where the claim has changed since."""
+    version, now = json.loads(read_text(folder / KEY))["version"], CLAIMS[claim].version
+    if version != now:
+        raise DataError(
+            f"{folder}: measured by version {version} of {claim}, which is at {now}",
+            hint="run the same `ethos run` again: it measures what has changed",
+        )
+    return read_jsonl(folder / SCORES, Score) if (folder / SCORES).stat().st_size else []
 
 
 def only_replay(manifest: Manifest) -> SupervisedTraining | None:
@@ -173,8 +185,8 @@ def half_folders(root: Path, manifest: Manifest) -> dict[str, Path]:
 
 def half_scores(root: Path, manifest: Manifest) -> dict[str, list[Score]]:
     """The half prompt's scores, of the claims that it was measured on."""
-    found = {claim: folder / SCORES for claim, folder in half_folders(root, manifest).items()}
-    return {claim: read_jsonl(path, Score) for claim, path in found.items() if path.exists()}
+    found = half_folders(root, manifest).items()
+    return {claim: current_scores(folder, claim) for claim, folder in found if (folder / KEY).exists()}
 
 
 def measure_half(root: Path, manifest: Manifest) -> None:

@@ -164,7 +164,7 @@ def test_half_lives_and_relearning_are_told_or_the_reason_why_not() -> None:
     assert "the shift is not back" in judged(0.4, (0.4,) * 3, (0.1,) * 3, (0.1, 0.1))[0].sentence
     assert "contrary rows took nothing away" in judged(0.4, (0.4,) * 3)[0].sentence
     assert "no half-life" in judged(0.0, (0.0,) * 3)[0].sentence
-    assert lines(verdict)["contrary 2400"].estimate.mean == pytest.approx(0.1)
+    assert lines(verdict)["2,400 contrary tokens"].estimate.mean == pytest.approx(0.1)
 
 
 def test_a_half_life_by_hand_has_an_interval_over_items() -> None:
