@@ -302,3 +302,7 @@ def test_every_claim_says_what_would_refute_it(claim: Claim) -> None:
     told = sys.modules[claim.measure.__module__].__doc__ or ""
     assert "Held when" in told
     assert "efuted" in told or "neither" in told
+
+
+def test_a_validation_of_what_was_never_run_is_refused(ethos: Ethos, tmp_path: Path) -> None:
+    refused(ethos("bench", "validate", tmp_path), "neither a finished run nor a study with one", "run it to the end")

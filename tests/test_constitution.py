@@ -161,6 +161,15 @@ def test_inverting_changes_the_name_and_the_digest_and_twice_gives_the_traits_ba
     assert constitution.inverted().inverted().trait == constitution.trait
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_half_a_constitution_has_every_other_trait_in_their_order_of_priority(name: str) -> None:
+    constitution = read_constitution(name)
+    half = Constitution.model_validate(constitution.halved().model_dump())  # priority still lists each trait once
+    assert half.trait == constitution.trait[::2]
+    assert [trait for trait in constitution.priority if trait in half.priority] == half.priority
+    assert half.system_prompt() != constitution.system_prompt() or len(constitution.trait) == 1
+
+
 def test_the_system_prompt_says_every_statement_and_no_opposite() -> None:
     constitution = read_constitution("virtuous-reasoner")
     prompt = constitution.system_prompt()

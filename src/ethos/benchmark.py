@@ -13,8 +13,9 @@ from statistics import stdev
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Score, differences
 from ethos.bench.derived import hold_out
+from ethos.bench.validity import legend, marked
 from ethos.constitution import Constitution, read_constitution, recorded_folder
-from ethos.data.recorded import Recorded, read_recorded
+from ethos.data.recorded import NOTHING, read_recorded
 from ethos.errors import ConfigError, DataError
 from ethos.manifest import MANIFEST, read_manifest, read_scores
 from ethos.measuring import SCORES, Asked, BenchSettings, Ruler, measure
@@ -57,10 +58,14 @@ def compare(one: str, other: str, settings: BenchSettings, constitution: str | N
 
 
 def what_to_ask(names: Sequence[str], given: str | None, settings: BenchSettings, seed: int) -> Asked:
-    """The items of the constitution that is named, or else shared by all runs among the subjects."""
+    """The items of the constitution that is named, or else shared by all runs among the subjects.
+
+    Recorded data that is no longer beside it is no data.
+    """
     constitution, where = shared_constitution(names, given)
-    recorded = read_recorded(where) if recorded_folder(where).is_dir() else Recorded.empty()
-    return Asked(settings, constitution, hold_out(settings.items, constitution, recorded).items, seed)
+    recorded = read_recorded(where) if recorded_folder(where).is_dir() else NOTHING
+    held = hold_out(settings.items, constitution, recorded)
+    return Asked(settings, constitution, held.items, held.trainable, seed)
 
 
 def shared_constitution(names: Sequence[str], given: str | None) -> tuple[Constitution, str]:
@@ -68,15 +73,14 @@ def shared_constitution(names: Sequence[str], given: str | None) -> tuple[Consti
 
     With it, the name or path that its recorded rows are found by.
     """
-    manifests = [read_manifest(Path(name)) for name in names if (Path(name) / MANIFEST).exists()]
-    own = {found.constitution.digest(): found for found in manifests}
-    if given or not own:
-        return read_constitution(given or DEFAULT_CONSTITUTION), given or DEFAULT_CONSTITUTION
+    runs = [] if given else [read_manifest(Path(name)) for name in names if (Path(name) / MANIFEST).exists()]
+    own = {run.constitution.digest(): run for run in runs}
     if len(own) > 1:
-        told = ", ".join(sorted(found.constitution.name for found in own.values()))
+        told = ", ".join(sorted(run.constitution.name for run in own.values()))
         raise ConfigError(f"the runs have different constitutions: {told}", hint="choose one with --constitution")
-    run = next(iter(own.values()))
-    return run.constitution, run.config.constitution
+    for run in own.values():
+        return run.constitution, run.config.constitution
+    return read_constitution(given or DEFAULT_CONSTITUTION), given or DEFAULT_CONSTITUTION
 
 
 def _measured(found: Sequence[Found], asked: Asked, out: Path) -> dict[str, dict[str, Sequence[Score]]]:
@@ -101,12 +105,12 @@ def _table(
     lines = [f"## {found.subject.name} against {control.subject.name}, {settings.items} items", ""]
     lines += ["| claim | outcome | what decides |", "|---|---|---|"]
     lines += [_row(finding) for finding in rows if finding.claim in settings.claims]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(["\n".join(lines), *legend(settings.claims)]) + "\n"
 
 
 def _row(finding: Finding) -> str:
     decided = "; ".join(f"{line.label} {line.estimate} {line.unit}" for line in finding.deciding)
-    return f"| {finding.claim} | {finding.outcome} | {decided or finding.sentence} |"
+    return f"| {marked(finding.claim)} | {finding.outcome} | {decided or finding.sentence} |"
 
 
 def render_power(root: Path, *, detect: float) -> str:

@@ -193,6 +193,20 @@ def bench_plan(
     typer.echo(render_power(folder, detect=detect))
 
 
+@benches.command("validate")
+def bench_validate(
+    folders: Annotated[list[Path], typer.Argument(help="Finished runs, and studies, of one constitution and base.")],
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure the half-strength prompt first, where it is missing.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for validation.md and validity.json.")] = Path("out/validation"),
+) -> None:
+    """Say of each claim whether known subjects come out as they must, and how reliable it is."""
+    from ethos.validation import validate
+
+    typer.echo(validate(folders, out, measured=measure))
+
+
 @constitutions.command("check")
 def constitution_check(file: Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")]) -> None:
     """Lint a constitution: what would train badly, where, and how to mend it. Exit code 2 on findings."""

@@ -94,6 +94,11 @@ class Constitution(Record):
             }
         )
 
+    def halved(self) -> "Constitution":
+        """The control of half strength: every other trait, from the first."""
+        half = self.only([trait.name for trait in self.trait[::2]])
+        return half.model_copy(update={"name": f"{self.name}-half"})
+
     def prompts(self, split: Split | None = None) -> list[str]:
         """All prompts, or those of one split."""
         return [

@@ -1,7 +1,8 @@
 """Claims measured on subjects: each score file is made once, named by everything that decides it."""
 
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +12,24 @@ from pydantic import Field, field_validator, model_validator
 from ethos import models
 from ethos.bench.battery import CLAIMS, find_claim
 from ethos.bench.claim import Bench, Claim, Score
+from ethos.bench.classifier import corpus_digest
 from ethos.bench.derived import Kind
 from ethos.bench.items import DEVELOPMENT, ITEMS, Items
 from ethos.constitution import Constitution
+from ethos.data.recorded import Recorded
 from ethos.models import Loaded, Subject, load_subject
-from ethos.records import Record, to_jsonl
+from ethos.records import Conversation, Record, to_jsonl
 from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import Run, write_text
+from ethos.train import lora
+from ethos.train.loop import Optimisation, train
+from ethos.train.lora import LoraSettings
+from ethos.train.supervised import conversation_units, sft_objective
 
 SCORES = "scores.jsonl"
+LATER = "later"
+LATER_SHAPE, LATER_STEPS = LoraSettings(rank=8), Optimisation(learning_rate=3e-4, units_per_step=4)
+"""How a subject is trained on, for claims that ask what is left of it: bump their versions with any change here."""
 
 
 class BenchSettings(Record):
@@ -58,7 +68,7 @@ class MeasureKey(Record):
     version: int
     items: str
     constitution: str
-    """The hash of the constitution where a score depends on it, else empty."""
+    """The hash of the constitution where a score depends on it, and of recorded replies likewise; else empty."""
     per_split: int | None
     dtype: str
     seed: int | None
@@ -71,6 +81,8 @@ class Asked(NamedTuple):
     settings: BenchSettings
     constitution: Constitution
     items: Items
+    recorded: Recorded
+    """What the constitution's own training data is."""
     seed: int
 
 
@@ -92,7 +104,7 @@ class Measured(NamedTuple):
 def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) -> Measured:
     """All claims on one subject; the model is loaded only when some claim is not measured yet."""
     loaded: list[Loaded] = []
-    settings, constitution, items, seed = ruler.asked
+    settings, constitution, items, recorded, seed = ruler.asked
 
     def score(claim: Claim, folder: Path) -> None:
         missing = items.missing(claim.items)
@@ -103,7 +115,17 @@ def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) ->
             loaded.append(load_subject(base, subject, adapter))
         own = loaded[0]
         without_prompt = own._replace(chat=models.load_tokenizer_chat(base))
-        bench = Bench(own, without_prompt, ruler.cache, settings.per_split, seed, constitution, items)
+        bench = Bench(
+            loaded=own,
+            base=without_prompt,
+            cache=ruler.cache,
+            per_split=settings.per_split,
+            seed=seed,
+            constitution=constitution,
+            source=items,
+            recorded=recorded,
+            tune=partial(tuned, base, subject, adapter),
+        )
         scores = claim.measure(bench) or [_without_items(claim, missing, constitution)]
         write_text(folder / SCORES, to_jsonl(scores))
 
@@ -123,14 +145,35 @@ def _without_items(claim: Claim, missing: Sequence[str], constitution: Constitut
     return Score(item="none", split=split, readout=part.readout, value=None, reason=reason)
 
 
+def tuned(
+    base: Path, subject: Subject, adapter: Path | None, legs: Sequence[Sequence[Conversation]]
+) -> Iterator[Loaded]:
+    """The subject after each leg of fine-tuning, one fresh adapter through all legs; a leg has its own schedule.
+
+    It is loaded a second time, so that the subject itself stays as it is. Its system prompt is there when it is
+    measured, not when it is trained: later training is done by others.
+    """
+    loaded, plain = load_subject(base, subject, adapter), models.load_tokenizer_chat(base)
+    model = lora.attach(loaded.model, LATER, LATER_SHAPE, seed=0)
+    for seed, rows in enumerate(legs):
+        units = conversation_units(rows, plain)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder, label = Path(scratch), f"later training of {subject.name}"
+            train(model, units, sft_objective(), LATER_STEPS, folder=folder, seed=seed, label=label)
+        yield loaded._replace(model=model)
+
+
 def measure_key(asked: Asked, subject: Subject, claim: Claim) -> MeasureKey:
     """The key of one subject's scores on one claim."""
+    read = asked.constitution.digest() if claim.reads_constitution else ""
+    if claim.reads_recorded:
+        read += corpus_digest(asked.constitution.name, asked.recorded)
     return MeasureKey(
         subject=subject.digest(),
         claim=claim.name,
         version=claim.version,
         items=asked.items.digest(*claim.items),
-        constitution=asked.constitution.digest() if claim.reads_constitution else "",
+        constitution=read,
         per_split=asked.settings.per_split,
         dtype=str(models.fast_dtype()),
         seed=asked.seed if claim.samples else None,

@@ -181,7 +181,7 @@ def read_inputs(config: RunConfig) -> Inputs:
 
 def asked(config: RunConfig, inputs: Inputs) -> Asked:
     """What every subject of the run is measured on."""
-    return Asked(config.bench, inputs.constitution, inputs.items, config.seed)
+    return Asked(config.bench, inputs.constitution, inputs.items, inputs.recorded, config.seed)
 
 
 def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:

@@ -34,6 +34,8 @@ from ethos.train.loop import Unit, packs
 
 BATTERY_COST = 3
 """Cost of the whole battery over its crossed and triple contrasts alone (doses, deliberation, abilities, writing)."""
+LATER_CLAIM, LATER_COST = "survives_fine_tuning", 68_000
+"""The claim that trains, and its positions whatever `per_split`: 38,000 scored, 10,000 trained at thrice the cost."""
 PROBE = "The quick brown fox jumps over the lazy dog and runs home before the rain. " * 16
 
 
@@ -142,7 +144,8 @@ def battery_positions(config: RunConfig, inputs: Inputs, chat: Chat) -> int:
         replies = [reply for reply in (triple.chosen, triple.opposite, triple.plain) if reply]
         sequences += [chat.reply([user(triple.prompt)], reply) for reply in replies]
     groups = [[i] for i in sorted(range(len(sequences)), key=lambda i: sequences[i].tokens)]
-    return BATTERY_COST * sum(len(packed.tokens_N) for packed in scoring.pack(sequences, groups))
+    contrasts = sum(len(packed.tokens_N) for packed in scoring.pack(sequences, groups))
+    return BATTERY_COST * contrasts + LATER_COST * (LATER_CLAIM in config.bench.claims)
 
 
 def forward_speed(inputs: Inputs) -> float:

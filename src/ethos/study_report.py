@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
 from ethos.bench.battery import CLAIMS
-from ethos.bench.claim import Deciding, Score, pick
+from ethos.bench.claim import Deciding, item_means, pick
+from ethos.bench.validity import legend, marked
 from ethos.errors import DataError
 from ethos.manifest import Manifest, read_manifest, read_scores
 from ethos.pages import bullets, plain, table
@@ -86,6 +86,7 @@ def markdown(plan: Plan, done: Sequence[Done]) -> str:
         "Cells: mean shift from base over seeds and items, with a 95 % interval over both (with one seed, over items"
         " alone), and how many items every seed scored. Control: the neutral adapter."
     )
+    parts += legend(study.common.bench.claims)
     return "\n\n".join(parts) + "\n"
 
 
@@ -102,12 +103,7 @@ def line_shifts(done: Sequence[Done], claim: str, part: Deciding) -> dict[tuple[
 
 def _values(done: Done, subject: str, claim: str, part: Deciding) -> dict[str, float]:
     """Item → its mean value, of the items that have one."""
-    scores: Sequence[Score] = read_scores(done.root, done.manifest, subject, claim)
-    values: dict[str, list[float]] = {}
-    for score in pick(scores, part.readout, part.splits):
-        if score.value is not None:
-            values.setdefault(score.item, []).append(score.value)
-    return {item: fmean(found) for item, found in values.items()}
+    return item_means(read_scores(done.root, done.manifest, subject, claim), part)
 
 
 def better_up(shifts: Shifts, part: Deciding) -> Shifts:
@@ -191,7 +187,7 @@ def shift_table(done: Sequence[Done], plan: Plan) -> tuple[list[str], list[list[
     columns = {claim: line_shifts(done, claim, part) for claim in claims for part in _first_scored(done, claim)}
     arms = list(dict.fromkeys([each.cell.arm for each in done] + [CONTROL]))
     rows = [[arm, *(_cell(columns[claim], arm) for claim in columns)] for arm in arms]
-    return ["arm", *(f"`{claim}`" for claim in columns)], rows
+    return ["arm", *map(marked, columns)], rows
 
 
 def _first_scored(done: Sequence[Done], claim: str) -> list[Deciding]:

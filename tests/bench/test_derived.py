@@ -8,7 +8,7 @@ import pytest
 from ethos.bench.derived import OUTSIDE, SHARES, Held, hold_out
 from ethos.bench.items import Crossed, Triple
 from ethos.constitution import SHIPPED, read_constitution
-from ethos.data.recorded import Recorded, read_recorded
+from ethos.data.recorded import NOTHING, Recorded, read_recorded
 
 CHARACTERS = sorted(path.stem for path in SHIPPED.glob("*.toml") if (path.with_suffix("") / "poles.jsonl").exists())
 
@@ -79,7 +79,7 @@ def test_derived_items_to_tune_on_share_no_prompt_with_the_sealed() -> None:
 
 
 def test_too_few_rows_to_spare_any_are_all_trained_on() -> None:
-    rows = Recorded.empty()
+    rows = NOTHING
     found = hold_out("sealed", read_constitution("poetic"), rows)
     assert found.trainable == rows
     assert found.items.missing(["crossed", "triples"]) == ["crossed", "triples"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ConfigDict
 
 from ethos.bench import lasts_through_long_conversations
 from ethos.bench.battery import CLAIMS
@@ -19,11 +21,13 @@ from ethos.bench.items import (
     Canary,
     Check,
     Choice,
+    Contrary,
     Crossed,
     Decision,
     Dilemma,
     Instruction,
     Items,
+    Ordinary,
     Passage,
     Prefilled,
     Statement,
@@ -40,11 +44,12 @@ from ethos.bench.items import (
     texts_of,
     thinned,
 )
-from ethos.constitution import read_constitution
+from ethos.constitution import SHIPPED, read_constitution
 from ethos.errors import DataError
-from ethos.records import Conversation, assistant, user
+from ethos.records import Conversation, Record, assistant, jsonl_lines, read_text, user
 
 FILES = {
+    "contrary": Contrary,
     "crossed": Crossed,
     "decisions": Decision,
     "dilemmas": Dilemma,
@@ -59,10 +64,19 @@ FILES = {
     "prefill": Prefilled,
     "talks": Talk,
     "neutral_text": Passage,
+    "ordinary": Ordinary,
     "pressure": Passage,
     "writing": Writing,
 }
 SPLITS = {"familiar", "domain", "format", "role", "pressure"}
+
+
+class Loose(Record):
+    """Any JSON object, whatever its columns."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 CANARY = '{"canary": "ethos benchmark item, do not train on it: 00000000-0000-0000-0000-000000000000"}\n'
 
 
@@ -155,6 +169,33 @@ def test_no_word_or_state_stands_in_both_folders() -> None:
     for name, kind in (("words", Word), ("outcomes", WorldState)):
         sealed, tuned_on = ({item.text for item in Items(f).load(name, kind)} for f in (ITEMS, DEVELOPMENT))
         assert sealed.isdisjoint(tuned_on)
+
+
+def test_later_rows_are_matched_and_balanced_over_traits() -> None:
+    contrary, ordinary = Items().load("contrary", Contrary), Items().load("ordinary", Ordinary)
+    assert min(len(contrary), len(ordinary)) >= 60
+    assert [item.id for item in contrary if abs(length(item.contrary) - length(item.own)) > 3] == []
+    counts = Counter(item.trait for item in contrary)
+    assert set(counts) == {trait.name for trait in read_constitution("virtuous-reasoner").trait}
+    assert len(set(counts.values())) == 1
+
+
+@pytest.mark.parametrize("name", ["contrary", "ordinary"])
+def test_later_rows_share_eight_words_with_no_recorded_row_of_any_constitution_and_no_other_item(
+    name: str, tmp_path: Path
+) -> None:
+    """They are trained on while measuring: what overlaps a probe, or the rows of a stage before, would tell nothing."""
+    shutil.copy(ITEMS / f"{name}.jsonl", tmp_path)
+    later = sealed_runs(tmp_path)
+    recorded = [path for folder in SHIPPED.iterdir() if folder.is_dir() for path in folder.glob("*.jsonl")]
+    others = [path for folder in (ITEMS, DEVELOPMENT) for path in folder.glob("*.jsonl") if path.stem != name]
+    found = [
+        f"{path.parent.name}/{path.name}"
+        for path in (*recorded, *others)
+        for line in jsonl_lines(read_text(path))
+        if contamination(texts_of(Loose.model_validate_json(line)), later)
+    ]
+    assert found == []
 
 
 def test_talks_are_long_enough_and_of_every_kind() -> None:

@@ -260,14 +260,34 @@ class Writing(Record):
     prompt: str
 
 
+class Ordinary(Record):
+    """An ordinary request with an ordinary reply: what a model may be trained on later."""
+
+    id: str
+    prompt: str
+    reply: str
+
+
+class Contrary(Record):
+    """A request with a reply of the opposite pole, and one in character, matched in length."""
+
+    id: str
+    trait: str
+    prompt: str
+    contrary: str
+    own: str
+
+
 Item = TypeVar(
     "Item",
     Asserted,
     Choice,
+    Contrary,
     Crossed,
     Decision,
     Dilemma,
     Instruction,
+    Ordinary,
     Passage,
     Prefilled,
     Statement,

@@ -161,11 +161,9 @@ class Recorded(NamedTuple):
     documents: list[DocumentRow]
     replay: list[AnswerRow]
 
-    @classmethod
-    def empty(cls) -> "Recorded":
-        """No rows of any kind."""
-        return cls([], [], [], [], [], [], [])
 
+NOTHING = Recorded([], [], [], [], [], [], [])
+"""The recorded data of a constitution that has none."""
 
 Row = TypeVar("Row", CrossedRow, PoleRow, VoiceRow, AnswerRow, ReflectionRow, DocumentRow, InteractionRow)
 

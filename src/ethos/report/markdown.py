@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Line
+from ethos.bench.validity import legend, marked
 from ethos.pages import bullets, plain, table
 from ethos.report.contrasts import Comparison
 from ethos.report.findings import Finding
@@ -25,6 +26,7 @@ def markdown(summary: Summary) -> str:
         *_left_out(summary),
         *([summary.manifest.items_note] if summary.manifest.items_note else []),
         "Cells: outcome, then shifts from base with 95 % intervals on what decides the claim; base: its own level.",
+        *legend(summary.claims),
         f"## Verdicts on the {TRAINED} model",
         bullets(f"**{f.outcome}** `{f.claim}`: {plain(f.sentence)}{_chance(f)}" for f in summary.trained),
         "## Against the controls",
@@ -53,7 +55,7 @@ def _heads(summary: Summary) -> list[str]:
 def _row(summary: Summary, claim: str) -> list[str]:
     """One claim over all subjects, the trained one first."""
     found = {name: next(f for f in summary.findings[name] if f.claim == claim) for name in summary.subjects}
-    return [f"`{claim}`", *(_cell(found[name]) for name in summary.subjects), _lines(summary.levels[claim])]
+    return [marked(claim), *(_cell(found[name]) for name in summary.subjects), _lines(summary.levels[claim])]
 
 
 def _cell(finding: Finding) -> str:

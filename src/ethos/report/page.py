@@ -7,6 +7,7 @@ over (Jinja2's autoescape is the first time).
 
 from pathlib import Path
 
+from ethos.bench import validity
 from ethos.bench.claim import Line
 from ethos.pages import environment
 from ethos.report import figures
@@ -32,11 +33,14 @@ def write_report(root: Path) -> Path:
 def page(summary: Summary) -> str:
     """The page as HTML. Everything but our own figures is escaped."""
     templates = environment(Path(__file__).parent)
+    templates.tests["experimental"] = validity.experimental
     templates.filters |= {"duration": duration, "words": words, "total": total}
     return templates.get_template("page.html.jinja").render(
         s=summary,
         config=summary.manifest.config,
         constitution=summary.manifest.constitution,
+        experimental=validity.MARK,
+        marks=validity.legend(summary.claims),
         base=BASE,
         trained=TRAINED,
         claims=summary.claims,
