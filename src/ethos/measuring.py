@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,12 @@ from ethos.store import Run, write_text
 SCORES = "scores.jsonl"
 
 
+@cache
+def _item_files(folder: Path) -> frozenset[str]:
+    """Names of the hand-written item files, whatever constitution they are about."""
+    return frozenset(path.stem for path in folder.rglob("*.jsonl"))
+
+
 class BenchSettings(Record):
     """What is measured."""
 
@@ -39,8 +45,7 @@ class BenchSettings(Record):
 
     @model_validator(mode="after")
     def _measurable(self) -> "BenchSettings":
-        folder = DEVELOPMENT if self.items == "development" else ITEMS
-        there = {path.stem for path in folder.rglob("*.jsonl")}
+        there = _item_files(DEVELOPMENT if self.items == "development" else ITEMS)
         missing = [name for name in self.claims if not set(find_claim(name).items) <= there]
         if missing:
             raise ValueError(
