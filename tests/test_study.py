@@ -192,7 +192,7 @@ def test_an_arm_added_with_shuffled_labels_trains_on_the_same_rows_and_shares_wh
     recorded, shuffled = (contrasts(root / "cells" / f"few-{arm}-0") for arm in ("sft", "shuffled"))
     assert [row.prompt for row in recorded] == [row.prompt for row in shuffled]
     assert {row.swapped for row in recorded} == {False}
-    assert {row.swapped for row in shuffled} == {True, False}
+    assert any(row.swapped for row in shuffled)
     text = (report_study(root).parent / "study.md").read_text()
     assert "- arm shuffled added\n- seeds changed from [0, 1]" in text
     assert "| shuffled | sft | shuffled | 1 | " in text

@@ -43,6 +43,7 @@ def _character(found: Character) -> list[str]:
     return [
         f"## {plain(found.name)}",
         f"**{sentence}**" if found.winner.arm else sentence,
+        *([plain(found.items_note)] if found.items_note else []),
         "### Expected",
         bullets(map(_expected, found.judged)),
         "### Shift from base",

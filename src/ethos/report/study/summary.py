@@ -91,6 +91,8 @@ class Character(NamedTuple):
     """What came out for one constitution."""
 
     name: str
+    items_note: str
+    """What a reader must know of the items; empty where all are hand-written."""
     winner: Winner
     judged: list[Judged]
     frontiers: list[Frontier]
@@ -148,6 +150,7 @@ def _character(plan: Plan, constitution: str, done: Sequence[Done]) -> Character
     gains = better_up(line_shifts(done, study.primary, part), part)
     return Character(
         name=Path(constitution).stem,
+        items_note=done[0].manifest.items_note,
         winner=winner(gains, [arm.name for arm in study.arms]),
         judged=judged(study, gains),
         frontiers=_frontiers(done, gains, _axis(study.primary, part)),
