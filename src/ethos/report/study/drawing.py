@@ -61,7 +61,7 @@ def kind(place: int, name: str) -> str:
 def _scales(points: Sequence[Point]) -> tuple[Scale, Scale]:
     """Both axes hold zero, every interval and every seed."""
     sides = [[value for point in points for value in _extent(point, side)] for side in (0, 1)]
-    return padded(sides[0], LEFT, WIDTH), padded(sides[1], BOTTOM, TOP)
+    return padded(sides[0], LEFT, WIDTH - 16), padded(sides[1], BOTTOM, TOP)  # room for half a tick's figures
 
 
 def _extent(point: Point, side: int) -> list[float]:
