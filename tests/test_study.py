@@ -1,6 +1,8 @@
 """A tiny study, really run: shared work is done once, a kill loses nothing, and the plan holds."""
 
+import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -10,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from conftest import few_rows
+from ethos.cli import app
 from ethos.design import STORE, Cell, cells, preregister, read_study
 from ethos.errors import DataError
 from ethos.manifest import MANIFEST, read_manifest
@@ -178,6 +182,22 @@ def test_a_thousand_finished_arms_are_listed_in_under_a_second(done: Path, file:
     told = render_states(tmp_path)
     assert told.endswith("1000 cells: 1000 finished")
     assert time.process_time() - began < 1.0
+
+
+def test_the_verbs_of_a_finished_study_read_its_folder(done: Path, tmp_path: Path) -> None:
+    def said(*arguments: str | Path) -> str:
+        result = CliRunner().invoke(app, ["study", *map(str, arguments)])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "4 cells: 4 finished" in said("list", done)
+    assert f"report: {(done / 'study.html').resolve()}" in said("report", done)
+    out = tmp_path / "scores.csv"
+    assert said("export", done, "--to", "csv", "--out", out) == f"wrote {out}\n"
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert {(row["arm"], row["seed"]) for row in rows} == {(arm, seed) for arm in ("sft", "dpo") for seed in "01"}
+    assert all(math.isfinite(float(row["value"])) for row in rows if row["claim"] == "knows_when")
+    assert CliRunner().invoke(app, ["study", "export", str(done), "--to", "xlsx"]).exit_code == 2
 
 
 def test_an_arm_added_with_shuffled_labels_trains_on_the_same_rows_and_shares_what_they_do_not_decide(
