@@ -545,3 +545,14 @@ def test_claims_that_the_run_did_not_ask_for_take_no_room(tmp_path: Path):
     assert "not measured in this run" not in page
     assert "Not asked for in this run: `shows_the_character`, " in text
     assert "of 2 claims" in text
+
+
+def test_a_control_says_so_on_its_report(tmp_path: Path, html: str):
+    root = finished_run(tmp_path)
+    manifest = Manifest.model_validate_json((root / MANIFEST).read_text())
+    mixture = manifest.config.mixture.model_copy(update={"labels": "shuffled"})
+    config = manifest.config.model_copy(update={"mixture": mixture})
+    (root / MANIFEST).write_text(manifest.model_copy(update={"config": config}).model_dump_json())
+    assert "A control: its contrasts have shuffled labels." in read(write_report(root).read_text()).text
+    assert "**A control**: its contrasts have shuffled labels." in (root / "report.md").read_text()
+    assert "A control" not in read(html).text

@@ -6,6 +6,7 @@ the first free place around its mark.
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -20,6 +21,8 @@ LEFT, TOP, BOTTOM, HEIGHT = 48.0, 18.0, 262.0, 300.0
 NUM_COLOURS = 6
 LETTER, LINE = 6.4, 13.0
 """Width of a letter and height of a line of text, units."""
+ROUNDS = 4
+"""How often every label may move out of the others' way."""
 
 
 class Box(NamedTuple):
@@ -109,7 +112,7 @@ def _known(estimate: Estimate) -> bool:
 
 
 def _placed(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[float, float]]:
-    """Where each label begins: the first place that meets no mark, label or whisker, else that meets fewest."""
+    """Where each label begins: each moves to where it meets fewest marks, labels and whiskers, not far off."""
     centres = [(across.at(point.across.mean), up.at(point.up.mean)) for point in points]
     marks = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
     whiskers = [
@@ -121,23 +124,23 @@ def _placed(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[flo
             Box(x - 1, up.at(point.up.high), x + 1, up.at(point.up.low)),
         )
     ]
-    places = []
-    for point, (x, y) in zip(points, centres, strict=True):
-        box = min(
-            _around(x, y, LETTER * len(point.name)),
-            key=lambda box: 4 * sum(map(box.meets, marks)) + sum(map(box.meets, whiskers)),
-        )
-        marks.append(box)
-        places.append((box.left, box.bottom - 3))
-    return places
+    around = [list(_around(x, y, LETTER * len(point.name))) for point, (x, y) in zip(points, centres, strict=True)]
+    boxes = [places[0] for places in around]
+    for place in [*range(len(boxes))] * ROUNDS:
+        others = [*marks, *boxes[:place], *boxes[place + 1 :]]
+        costs = [
+            (sum(map(b.meets, others)), sum(map(b.meets, whiskers)) + far / 5) for far, b in enumerate(around[place])
+        ]
+        boxes[place] = around[place][costs.index(min(costs))]
+    return [(box.left, box.bottom - 3) for box in boxes]
 
 
 def _around(x: float, y: float, width: float) -> Iterator[Box]:
-    """Places for a label of this width, the better ones first, none outside the drawing."""
-    for aside, below in ((8, -3), (-8, -3), (8, 13), (-8, 13), (8, -17), (-8, -17), (8, 28), (-8, 28), (8, -32)):
-        left = x + aside if aside > 0 else x + aside - width
-        top = y + below - LINE / 2
-        if left >= LEFT and left + width <= WIDTH and top >= TOP - LINE and top + LINE <= BOTTOM:
-            yield Box(left, top, left + width, top + LINE)
+    """Places for a label of this width, the nearer ones first, none outside the drawing."""
+    for aside, below in product((8, 36, 72), (-3, 13, -17, 27, -31)):
+        for left in (x + aside, x - aside - width):
+            top = y + below - LINE / 2
+            if left >= LEFT and left + width <= WIDTH and top >= TOP - LINE and top + LINE <= BOTTOM:
+                yield Box(left, top, left + width, top + LINE)
     left = min(max(LEFT, x - width / 2), WIDTH - width)
     yield Box(left, y - 20, left + width, y - 7)
