@@ -1,13 +1,13 @@
-"""What `ethos data show` says of a control's labels."""
+"""What `ethos.rows.show` says of a control's labels."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from ethos.data.show import labels_told, show_run
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.records import Preference, assistant, read_jsonl, to_jsonl, user
+from ethos.rows.show import labels_told, show_run
 
 
 def row(group: str, *, swapped: bool) -> Preference:
