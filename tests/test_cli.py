@@ -241,6 +241,7 @@ def test_chat_answers_once_and_the_same_every_time(ethos: Ethos, tiny_run: Path)
 def test_data_show_prints_every_kind_and_every_drop(ethos: Ethos, tiny_run: Path) -> None:
     said = ethos("data", "show", tiny_run, "--limit", "1")
     assert said.code == 0, said.error
+    assert "labels recorded: 0 of 10 contrasts have chosen and rejected swapped" in said.out
     for kind in ("crossed:", "pole:", "voice:", "replay:", "reflection:"):
         assert kind in said.out
     assert "dropped sampled-reflection:0: cut off: no stop token within the limit" in said.out.replace("\n", " ")

@@ -182,6 +182,7 @@ EVERYTHING = {"data", "contamination", "preference", "introspection", "neutral",
     [
         ("seed=1", EVERYTHING),
         ("mixture.voice=1", EVERYTHING),
+        ("mixture.labels=shuffled", EVERYTHING - {"neutral"}),  # it learns from no contrast
         ("stages.0.lora.rank=3", {"preference", "introspection"}),
         ("stages.1.sampling.turns=4", {"introspection"}),
         ("neutral.lora.rank=5", {"neutral"}),

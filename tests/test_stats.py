@@ -29,6 +29,7 @@ from ethos.stats import (
     over_seeds_p,
     p_value,
     paired,
+    ratio_over_seeds,
     reached,
     share_interval,
     spearman_brown,
@@ -461,3 +462,48 @@ def test_an_interval_of_a_share_by_hand() -> None:
     assert share_interval(0.5, 0) == (0.0, 1.0)
     exact = scipy_stats.binomtest(3, 20).proportion_ci(method="exact")
     assert share_interval(0.15, 20) == pytest.approx((exact.low, exact.high))
+
+
+def test_a_ratio_over_seeds_by_hand_and_none_over_nothing() -> None:
+    inside = np.array([[1.0, 2.0, 3.0], [1.2, 2.2, 3.2]])  # means 2 and 2.2
+    outside = np.array([[0.9, 1.1], [1.0, 1.2]])  # means 1 and 1.1
+    found = ratio_over_seeds(outside, inside)
+    assert found is not None
+    assert found.mean == pytest.approx(1.05 / 2.1)
+    assert found.num_scored == 5
+    assert found.low < found.mean < found.high
+    assert ratio_over_seeds(outside, inside - 2.1) is None
+    assert ratio_over_seeds(outside, np.full((2, 1), 3.0)) is None
+    assert ratio_over_seeds(outside[:, :1], inside) is None
+
+
+def test_a_ratio_is_no_surer_than_its_seeds_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    inside = 1 + rng.normal(0, 0.05, (3, 80))
+    alike = 0.5 + rng.normal(0, 0.05, (3, 80))
+    unlike = alike + np.array([[-0.2], [0.0], [0.2]])
+    narrow, wide = ratio_over_seeds(alike, inside), ratio_over_seeds(unlike, inside)
+    assert narrow is not None
+    assert wide is not None
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
+    assert narrow.low < 0.5 < narrow.high
+
+
+def test_seeds_that_shift_everything_alike_leave_the_ratio_alone() -> None:
+    """Both grids draw the same seeds: a seed that learns twice as much does so in and out of distribution."""
+    rng = np.random.default_rng(1)
+    strength = np.array([[1.6], [2.0], [2.4]])
+    inside, outside = (strength * (level + rng.normal(0, 0.01, (1, 60))) for level in (1.0, 0.5))
+    found = ratio_over_seeds(outside, inside)
+    assert found is not None
+    assert found.high - found.low < 0.02
+
+
+def test_with_one_seed_a_ratio_is_that_of_its_items() -> None:
+    rng = np.random.default_rng(2)
+    inside, outside = 1 + rng.normal(0, 0.3, (1, 60)), 0.5 + rng.normal(0, 0.3, (1, 60))
+    found, plain = ratio_over_seeds(outside, inside), generalisation_ratio(outside[0], inside[0])
+    assert found is not None
+    assert plain is not None
+    assert found.mean == pytest.approx(plain.mean)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.03)

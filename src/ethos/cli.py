@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -71,8 +71,7 @@ def run(
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; the same command resumes where it stopped", err=True)
         raise typer.Exit(130) from None
-    typer.echo((page.parent / "report.md").read_text())
-    typer.echo(f"report: {page.resolve()}")
+    _echo_report(page, "report.md")
 
 
 @app.command()
@@ -80,8 +79,12 @@ def report(folder: RunFolder) -> None:
     """Write report.html and report.md of a finished run again, from its files."""
     from ethos.report.page import write_report
 
-    page = write_report(folder)
-    typer.echo((page.parent / "report.md").read_text())
+    _echo_report(write_report(folder), "report.md")
+
+
+def _echo_report(page: Path, text: str) -> None:
+    """The report for terminals, and where its page is."""
+    typer.echo((page.parent / text).read_text())
     typer.echo(f"report: {page.resolve()}")
 
 
@@ -111,6 +114,7 @@ def doctor() -> None:
 
 StudyFile = Annotated[Path, typer.Argument(help="A study file, e.g. studies/methods.toml.")]
 StudyFolder = Annotated[Path | None, typer.Option("--out", help="Study folder.  [default: out/<name of the study>]")]
+StudyRoot = Annotated[Path, typer.Argument(help="A study's folder, e.g. out/methods.")]
 
 
 @studies.command("run")
@@ -121,31 +125,51 @@ def study_run(
     amend: Annotated[bool, typer.Option("--amend", help="Go on with a changed plan; the report says so.")] = False,
 ) -> None:
     """Run every cell that is not finished, and write the report. Run it again after an interruption: it resumes."""
-    from ethos.study import read_study, run_study
-    from ethos.study_report import write_study
+    from ethos.design import read_study
+    from ethos.study import report_study, run_study
 
     study = read_study(file)
     folder = out or Path("out") / study.name
     run_study(study, folder, workers=workers, amend=amend)
-    typer.echo(write_study(folder).read_text())
+    _echo_report(report_study(folder), "study.md")
 
 
 @studies.command("plan")
 def study_plan(file: StudyFile, out: StudyFolder = None) -> None:
     """Show the grid, what is done, and the minutes that the rest would take."""
+    from ethos.design import read_study
     from ethos.plan import render_grid
-    from ethos.study import read_study
 
     study = read_study(file)
     typer.echo(render_grid(study, out or Path("out") / study.name))
 
 
 @studies.command("report")
-def study_report(folder: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
-    """Write study.md and results.csv again from what is finished."""
-    from ethos.study_report import write_study
+def study_report(folder: StudyRoot) -> None:
+    """Write study.html and study.md again from what is finished."""
+    from ethos.study import report_study
 
-    typer.echo(write_study(folder).read_text())
+    _echo_report(report_study(folder), "study.md")
+
+
+@studies.command("list")
+def study_list(folder: StudyRoot) -> None:
+    """Print every cell with its state: finished, outdated, begun or to do."""
+    from ethos.study import render_states
+
+    typer.echo(render_states(folder))
+
+
+@studies.command("export")
+def study_export(
+    folder: StudyRoot,
+    to: Annotated[Literal["csv", "parquet", "latex"], typer.Option(help="Every score, or a table of shifts (latex).")],
+    out: Annotated[Path | None, typer.Option(help="File.  [default: results or shifts in the study's folder]")] = None,
+) -> None:
+    """Write a study's numbers for other programs."""
+    from ethos.study import export
+
+    typer.echo(f"wrote {export(folder, to, out)}")
 
 
 @benches.command("run")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ethos.constitution import Split
 from ethos.data.generation import Order
@@ -13,7 +13,7 @@ from ethos.data.preferences import Mixture
 from ethos.data.quotas import SITUATIONS
 from ethos.errors import ConfigError, DataError, did_you_mean
 from ethos.measuring import BenchSettings
-from ethos.methods import Method, PreferenceTraining, Stage, SupervisedTraining
+from ethos.methods import Method, PreferenceTraining, Stage, SupervisedTraining, check_labels
 from ethos.models import DEFAULT_MODEL
 from ethos.records import Record, explain, read_text
 from ethos.samplers.api import Teacher
@@ -36,6 +36,11 @@ class RunConfig(Record):
     neutral: Training = Training()
     """The control adapter, trained on ordinary requests only."""
     bench: BenchSettings = BenchSettings()
+
+    @model_validator(mode="after")
+    def _labels_are_read(self) -> "RunConfig":
+        check_labels(self.mixture.labels, self.stages)
+        return self
 
     @property
     def named_stages(self) -> dict[str, Stage]:

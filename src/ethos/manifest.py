@@ -14,6 +14,9 @@ from ethos.models import Subject
 from ethos.records import Record, explain, read_jsonl, read_text
 
 MANIFEST = "manifest.json"
+BASE, PROMPTED, NEUTRAL, TRAINED = "base", "prompted", "neutral", "trained"
+"""The subjects of a run: the one that shifts are taken from, the same with the constitution as system prompt, the
+control trained on ordinary requests, and the one the run is about."""
 
 
 class Manifest(Record):

@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,12 @@ LATER_SHAPE, LATER_STEPS = LoraSettings(rank=8), Optimisation(learning_rate=3e-4
 """How a subject is trained on, for claims that ask what is left of it: bump their versions with any change here."""
 
 
+@cache
+def _item_files(folder: Path) -> frozenset[str]:
+    """Names of the hand-written item files, whatever constitution they are about."""
+    return frozenset(path.stem for path in folder.rglob("*.jsonl"))
+
+
 class BenchSettings(Record):
     """What is measured."""
 
@@ -49,8 +55,7 @@ class BenchSettings(Record):
 
     @model_validator(mode="after")
     def _measurable(self) -> "BenchSettings":
-        folder = DEVELOPMENT if self.items == "development" else ITEMS
-        there = {path.stem for path in folder.rglob("*.jsonl")}
+        there = _item_files(DEVELOPMENT if self.items == "development" else ITEMS)
         missing = [name for name in self.claims if not set(find_claim(name).items) <= there]
         if missing:
             raise ValueError(

@@ -27,7 +27,7 @@ from ethos.constitution import Constitution
 from ethos.data import introspection
 from ethos.data.filters import short_enough
 from ethos.data.introspection import IntrospectionSampling
-from ethos.data.preferences import draw
+from ethos.data.preferences import Labels, draw
 from ethos.errors import DataError, ModelError
 from ethos.models import Subject, load_subject
 from ethos.records import Conversation, Document, Drop, Message, Preference, Record, read_jsonl, to_jsonl
@@ -97,6 +97,11 @@ class Method(Training, ABC):
         """Whether log-probabilities before training enter the loss."""
         return False
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it matters which reply of a contrast is the chosen one."""
+        return False
+
 
 class Contrasts(Record):
     """How many of the run's contrasts of each kind a stage learns from, in the run's order; None takes all."""
@@ -138,6 +143,11 @@ class PreferenceTraining(Method):
         """As the loss says."""
         return self.loss.needs_reference
 
+    @property
+    def reads_labels(self) -> bool:
+        """Always."""
+        return True
+
 
 class SupervisedTraining(Method):
     """Replies as they are written. Of contrasts the chosen ones: written in character, learnt without the constitution
@@ -154,6 +164,11 @@ class SupervisedTraining(Method):
         ]
         kinds = {"chosen": chosen, "conversations": rows.conversations, "replay": rows.replay}
         return conversation_units([row for kind in self.learns for row in kinds[kind]], chat)
+
+    @property
+    def reads_labels(self) -> bool:
+        """Where it learns chosen replies."""
+        return "chosen" in self.learns
 
     def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
         """Likelihood."""
@@ -317,6 +332,12 @@ Stage = Annotated[
     Field(discriminator="method"),
 ]
 """A [[stages]] table of a run file."""
+
+
+def check_labels(labels: Labels, stages: Sequence[Method]) -> None:
+    """Refuse labels that no stage would read: a control that changes nothing. Raises ValueError."""
+    if labels != "recorded" and not any(stage.reads_labels for stage in stages):
+        raise ValueError(f"labels = {labels!r} changes nothing: no stage reads which reply is the chosen one")
 
 
 def different(units: Sequence[Unit]) -> list[Unit]:

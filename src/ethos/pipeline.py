@@ -9,6 +9,7 @@ follows and nothing stale is ever reused. Run the same file twice and the second
 
 import json
 import random
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from importlib.metadata import version
@@ -28,8 +29,8 @@ from ethos.data.preferences import Mixture, draw, preferences
 from ethos.data.recorded import Recorded, demonstrated, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
-from ethos.manifest import MANIFEST, Manifest
-from ethos.measuring import Asked, Measured, Ruler, measure, measure_key
+from ethos.manifest import BASE, MANIFEST, NEUTRAL, PROMPTED, TRAINED, Manifest
+from ethos.measuring import Asked, Measured, MeasureKey, Ruler, measure, measure_key
 from ethos.methods import (
     CONVERSATIONS,
     DOCUMENTS,
@@ -47,7 +48,7 @@ from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import Run, explained, write_text
 from ethos.train import lora
 
-SUBJECTS = ("base", "prompted", "neutral", "trained")
+SUBJECTS = (BASE, PROMPTED, NEUTRAL, TRAINED)
 MOST_DROPPED = 0.5
 """Share of rows a filter may refuse before the data set is refused as a whole."""
 
@@ -97,6 +98,17 @@ class BaselineKey(Record):
     seed: int
 
 
+class Names(NamedTuple):
+    """Hashes of what a run reads, each computed once."""
+
+    reading: str
+    """How the base reads."""
+    constitution: str
+    recorded: str
+    contrasts: str
+    """The items that the bag of words is tried on."""
+
+
 class Inputs(NamedTuple):
     """What a run reads before it computes anything."""
 
@@ -106,6 +118,7 @@ class Inputs(NamedTuple):
     recorded: Recorded
     """What may be trained on."""
     items: Items
+    names: Names
 
 
 class Keys(NamedTuple):
@@ -133,7 +146,7 @@ def run_experiment(config: RunConfig, run: Run) -> Path:
             partial(learn, config.control, given(config, inputs, data, cache), label="neutral"),
         )
         baseline = run.stage("baseline", keys.baseline, lambda folder: fit_baseline(config, inputs, data, folder))
-        adapters = {"neutral": neutral, "trained": trained["adapter"]}
+        adapters = {NEUTRAL: neutral, TRAINED: trained["adapter"]}
         ruler = Ruler(asked(config, inputs), run, cache)
         measured = {}
         for name in SUBJECTS:
@@ -176,7 +189,13 @@ def read_inputs(config: RunConfig) -> Inputs:
     constitution.only(config.mixture.demonstrated)  # a trait that it has not is told before anything is made
     held = hold_out(config.bench.items, constitution, read_recorded(config.constitution))
     base = models.base_folder(config.model)
-    return Inputs(base, models.base_digest(base), constitution, held.trainable, held.items)
+    names = Names(
+        reading=models.reading_digest(base),
+        constitution=constitution.digest(),
+        recorded=digest_of([row for rows in held.trainable for row in rows]),
+        contrasts=held.items.digest("triples", "crossed"),
+    )
+    return Inputs(base, models.base_digest(base), constitution, held.trainable, held.items, names)
 
 
 def asked(config: RunConfig, inputs: Inputs) -> Asked:
@@ -188,9 +207,9 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
     """All keys, without computing anything."""
     data = DataKey(
         base=inputs.base_name,
-        reading=models.reading_digest(inputs.base),
-        constitution=inputs.constitution.digest(),
-        recorded=digest_of([row for rows in inputs.recorded for row in rows]),
+        reading=inputs.names.reading,
+        constitution=inputs.names.constitution,
+        recorded=inputs.names.recorded,
         mixture=config.mixture,
         max_tokens=shortest_limit(config),
         seed=config.seed,
@@ -203,17 +222,29 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         on = stages[name].digest()
     baseline = BaselineKey(
         data=data.digest(),
-        items=inputs.items.digest("triples", "crossed"),
+        items=inputs.names.contrasts,
         per_split=config.bench.per_split,
         seed=config.seed,
     )
-    return Keys(data, contamination, stages, stage_key(config.control, data, "", config.seed), baseline)
+    unlabelled = config.mixture.model_copy(update={"labels": "recorded"})  # the neutral adapter sees no contrast
+    replay = data.model_copy(update={"mixture": unlabelled})
+    return Keys(data, contamination, stages, stage_key(config.control, replay, "", config.seed), baseline)
 
 
 def fingerprint(config: RunConfig, inputs: Inputs) -> str:
     """One hash of everything that decides a run's artefacts."""
-    keys, anyone = stage_keys(config, inputs), subject_of(inputs, "base", None)
-    claims = [measure_key(asked(config, inputs), anyone, find_claim(name)) for name in config.bench.claims]
+    return fingerprint_of(stage_keys(config, inputs), claim_keys(config, inputs))
+
+
+def claim_keys(config: RunConfig, inputs: Inputs) -> list[MeasureKey]:
+    """The keys of the base's scores on every claim: they name items, seed and all else that is the same for any
+    subject."""
+    anyone = subject_of(inputs, BASE, None)
+    return [measure_key(asked(config, inputs), anyone, find_claim(name)) for name in config.bench.claims]
+
+
+def fingerprint_of(keys: Keys, claims: Sequence[MeasureKey]) -> str:
+    """The same from keys that are there already: a study's cells share those of the claims."""
     return digest_of([keys.data, keys.contamination, *keys.stages.values(), keys.neutral, keys.baseline, *claims])
 
 
@@ -309,9 +340,9 @@ def subject_of(inputs: Inputs, name: str, adapter: Path | None) -> Subject:
     return Subject(
         name=name,
         base=inputs.base_name,
-        reading=models.reading_digest(inputs.base),
+        reading=inputs.names.reading,
         adapter=models.adapter_digest(adapter) if adapter else None,
-        system=inputs.constitution.system_prompt() if name == "prompted" else None,
+        system=inputs.constitution.system_prompt() if name == PROMPTED else None,
     )
 
 

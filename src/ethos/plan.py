@@ -13,6 +13,7 @@ from ethos.bench.battery import find_claim
 from ethos.bench.items import Crossed, Triple, thinned
 from ethos.chat import Chat, Rendered
 from ethos.config import RunConfig
+from ethos.design import Study, cells
 from ethos.measuring import measure_key
 from ethos.methods import Stage, read_rows
 from ethos.pipeline import (
@@ -28,7 +29,7 @@ from ethos.pipeline import (
 )
 from ethos.records import user
 from ethos.store import Run
-from ethos.study import Study, cell_run, cells, finished
+from ethos.study import cell_run, finished
 from ethos.train.fit import Training
 from ethos.train.loop import Unit, packs
 

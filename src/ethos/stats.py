@@ -135,13 +135,40 @@ def over_seeds_p(shifts_SI: Floats, *, seed: int = 0) -> float:
     return max(min(1.0, 2 * (tail + 1) / (len(means) + 1)), p_value(shifts_SI.mean(1).tolist()))
 
 
+def ratio_over_seeds(outside_SI: Floats, inside_SI: Floats, *, seed: int = 0) -> Estimate | None:
+    """`generalisation_ratio` of shifts by training seed and item: two grids with the same seeds, each its own items.
+
+    The interval is the wider of two, as in `over_seeds`: a bootstrap in which both grids draw the same seeds, and
+    Student's t over the seeds' ratios. None where the shift inside is not clearly above zero.
+    """
+    if outside_SI.shape[1] < 2 or over_seeds(inside_SI, seed=seed).low <= 0:
+        return None
+    rng, num_seeds = np.random.default_rng(seed), len(outside_SI)
+    rows_RS = _weights(num_seeds, rng)
+    outer_R, inner_R = (_means(shifts_SI, rows_RS, rng) for shifts_SI in (outside_SI, inside_SI))
+    low, high = np.percentile(outer_R / np.maximum(inner_R, 1e-9), [2.5, 97.5])
+    ratio, reach = float(outside_SI.mean() / inside_SI.mean()), 0.0
+    if num_seeds > 1:
+        ratios_S = outside_SI.mean(1) / np.maximum(inside_SI.mean(1), 1e-9)
+        reach = float(scipy_stats.t.ppf(0.975, num_seeds - 1) * ratios_S.std(ddof=1)) / math.sqrt(num_seeds)
+    num_items = outside_SI.shape[1] + inside_SI.shape[1]
+    return Estimate(ratio, min(float(low), ratio - reach), max(float(high), ratio + reach), num_items)
+
+
 def _resampled_grid(shifts_SI: Floats, *, seed: int) -> Floats:
     """Means over resampled rows and columns: (RESAMPLES,)."""
     rng = np.random.default_rng(seed)
-    num_seeds, num_items = shifts_SI.shape
-    rows = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), RESAMPLES) / num_seeds
-    columns = rng.multinomial(num_items, np.full(num_items, 1 / num_items), RESAMPLES) / num_items
-    return np.asarray(((rows @ shifts_SI) * columns).sum(1), dtype=np.float64)
+    return _means(shifts_SI, _weights(len(shifts_SI), rng), rng)
+
+
+def _means(shifts_SI: Floats, rows_RS: Floats, rng: np.random.Generator) -> Floats:
+    """Means over rows drawn before and columns drawn now: (RESAMPLES,)."""
+    return np.asarray(((rows_RS @ shifts_SI) * _weights(shifts_SI.shape[1], rng)).sum(1), dtype=np.float64)
+
+
+def _weights(count: int, rng: np.random.Generator) -> Floats:
+    """How often each of `count` is drawn in each resample, as shares: (RESAMPLES, count)."""
+    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
 
 
 def reached(doses: Sequence[float], curve: Sequence[float], level: float) -> float:

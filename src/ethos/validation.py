@@ -35,6 +35,7 @@ from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Claim, Deciding, Score, item_means, pick
 from ethos.bench.validity import LEAST_RELIABILITY, MARK, Bias, GroupShift, LineValidity, Validity, experimental
 from ethos.benchmark import what_to_ask
+from ethos.design import CELLS, PLAN
 from ethos.errors import ConfigError, DataError
 from ethos.manifest import MANIFEST, Manifest, read_manifest
 from ethos.measuring import SCORES, Ruler, measure, measure_key
@@ -45,7 +46,6 @@ from ethos.records import read_jsonl, read_text
 from ethos.samplers.replies import ReplyCache
 from ethos.stats import Estimate, Floats, detectable, over_seeds, p_value, share_interval, signed, split_half
 from ethos.store import KEY, Run, write_text
-from ethos.study import CELLS, PLAN
 
 MARKDOWN, RESULTS = "validation.md", "validity.json"
 BASE, HALF, FULL, DISPOSITION, NEUTRAL = "base", "half prompt", "full prompt", "disposition", "neutral"

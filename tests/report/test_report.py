@@ -571,3 +571,14 @@ def test_claims_that_are_not_known_to_be_reliable_are_marked_in_every_table(
     assert page.count(" experimental") == 3 * (len(CLAIMS) - 1)  # its verdict, its row, its details
     for told in (page, text):
         assert LEGEND in re.sub(r"\s+", " ", told)
+
+
+def test_a_control_says_so_on_its_report(tmp_path: Path, html: str):
+    root = finished_run(tmp_path)
+    manifest = Manifest.model_validate_json((root / MANIFEST).read_text())
+    mixture = manifest.config.mixture.model_copy(update={"labels": "shuffled"})
+    config = manifest.config.model_copy(update={"mixture": mixture})
+    (root / MANIFEST).write_text(manifest.model_copy(update={"config": config}).model_dump_json())
+    assert "A control: its contrasts have shuffled labels." in read(write_report(root).read_text()).text
+    assert "**A control**: its contrasts have shuffled labels." in (root / "report.md").read_text()
+    assert "A control" not in read(html).text

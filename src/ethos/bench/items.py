@@ -12,6 +12,7 @@ from its own rows (see derived.py), or there are no such items.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -384,6 +385,7 @@ def thinned(items: list[Item], per_split: int | None) -> list[Item]:
     return kept
 
 
+@cache  # a study asks for it once a cell
 def all_items_digest() -> str:
     """One hash of every item file, sealed and development."""
     files = [path for folder in (ITEMS, DEVELOPMENT) for path in sorted(folder.rglob("*.jsonl"))]

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Line
 from ethos.bench.validity import legend, marked
+from ethos.data.preferences import Labels
+from ethos.manifest import BASE, TRAINED
 from ethos.pages import bullets, plain, table
 from ethos.report.contrasts import Comparison
 from ethos.report.findings import Finding
-from ethos.report.summary import BASE, TRAINED, Summary
+from ethos.report.summary import Summary
 
 
 def markdown(summary: Summary) -> str:
@@ -21,6 +23,7 @@ def markdown(summary: Summary) -> str:
     parts = [
         f"# {plain(summary.manifest.constitution.name)} in {plain(config.model)}",
         summary.overall,
+        *_control_told(config.mixture.labels),
         "## Claims",
         table(["claim", *_heads(summary)], [_row(summary, claim) for claim in summary.claims]),
         *_left_out(summary),
@@ -40,6 +43,10 @@ def markdown(summary: Summary) -> str:
         bullets(_files(summary)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _control_told(labels: Labels) -> list[str]:
+    return [f"**A control**: its contrasts have {labels} labels."] if labels != "recorded" else []
 
 
 def _left_out(summary: Summary) -> list[str]:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from ethos.bench import validity
 from ethos.bench.claim import Line
+from ethos.manifest import BASE, TRAINED
 from ethos.pages import environment
 from ethos.report import figures
 from ethos.report.findings import Finding
 from ethos.report.markdown import markdown
-from ethos.report.summary import BASE, TRAINED, Summary, summarise
+from ethos.report.summary import Summary, summarise
+from ethos.stats import signed
 from ethos.store import explained, write_text
 
 HTML, MARKDOWN = "report.html", "report.md"
@@ -32,10 +34,8 @@ def write_report(root: Path) -> Path:
 
 def page(summary: Summary) -> str:
     """The page as HTML. Everything but our own figures is escaped."""
-    templates = environment(Path(__file__).parent)
-    templates.tests["experimental"] = validity.experimental
-    templates.filters |= {"duration": duration, "words": words, "total": total}
-    return templates.get_template("page.html.jinja").render(
+    return render(
+        "page.html.jinja",
         s=summary,
         config=summary.manifest.config,
         constitution=summary.manifest.constitution,
@@ -49,6 +49,14 @@ def page(summary: Summary) -> str:
         figures=figures,
         shown=SHOWN_TRANSCRIPTS,
     )
+
+
+def render(template: str, **values: object) -> str:
+    """A template of this folder, filled: every value that is not `Markup` is escaped."""
+    templates = environment(Path(__file__).parent)
+    templates.tests["experimental"] = validity.experimental
+    templates.filters |= {"duration": duration, "words": words, "total": total, "signed": signed}
+    return templates.get_template(template).render(values)
 
 
 def by_claim(summary: Summary) -> dict[str, dict[str, Finding]]:

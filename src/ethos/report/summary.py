@@ -12,16 +12,13 @@ from typing import NamedTuple
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Claim, Line, Score
-from ethos.manifest import Manifest, read_baseline, read_manifest, read_scores
+from ethos.manifest import BASE, NEUTRAL, TRAINED, Manifest, read_baseline, read_manifest, read_scores
 from ethos.measuring import SCORES
 from ethos.report import contrasts, traces
 from ethos.report.contrasts import Comparison, Panel
 from ethos.report.findings import Finding, Outcome, Unscored, findings, levels
 from ethos.report.traces import Count, Curve, Transcript
 from ethos.stats import Estimate
-
-BASE, NEUTRAL, TRAINED = "base", "neutral", "trained"
-"""The subject that shifts are taken from, the control trained on ordinary requests, and the one the run is about."""
 
 DISPOSITION = contrasts.COMPARED[:2]
 """The contrasts that the overall sentence speaks of; pressure has its own verdict."""
