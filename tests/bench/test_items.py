@@ -185,10 +185,12 @@ def test_later_rows_share_eight_words_with_no_recorded_row_of_any_constitution_a
     name: str, tmp_path: Path
 ) -> None:
     """They are trained on while measuring: what overlaps a probe, or the rows of a stage before, would tell nothing."""
-    shutil.copy(ITEMS / f"{name}.jsonl", tmp_path)
+    file = Items().file(name)
+    assert file
+    shutil.copy(file, tmp_path)
     later = sealed_runs(tmp_path)
     recorded = [path for folder in SHIPPED.iterdir() if folder.is_dir() for path in folder.glob("*.jsonl")]
-    others = [path for folder in (ITEMS, DEVELOPMENT) for path in folder.glob("*.jsonl") if path.stem != name]
+    others = [path for folder in (ITEMS, DEVELOPMENT) for path in folder.rglob("*.jsonl") if path.stem != name]
     found = [
         f"{path.parent.name}/{path.name}"
         for path in (*recorded, *others)
