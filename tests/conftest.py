@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +13,7 @@ from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Bench
 from ethos.chat import Chat
 from ethos.config import read_config
@@ -21,6 +22,7 @@ from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.pipeline import run_experiment
 from ethos.samplers.replies import ReplyCache
 from ethos.store import Run
+from served import Say, TeacherServer
 
 # No deadline: a busy machine is no bug. Derandomised: a commit passes or fails, and does so again.
 settings.register_profile("ethos", max_examples=50, deadline=None, derandomize=True)
@@ -132,7 +134,10 @@ units_per_step = 4
 learning_rate = 1e-2
 [bench]
 per_split = 2
+claims = {claims}
 """
+RETRAINS = "survives_fine_tuning"
+"""The claim that trains every subject again: by itself as long as all others, so it has tests of its own."""
 
 
 def few_rows(folder: Path) -> Path:
@@ -150,10 +155,11 @@ def few_rows(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_toml(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run file on the tiny model: every stage, every claim, a few seconds."""
+    """A run file on the tiny model: every stage, every claim but one, a few seconds."""
     folder = tmp_path_factory.mktemp("runfile")
     file = folder / "tiny.toml"
-    file.write_text(TINY_RUN.format(model=tiny_base, constitution=few_rows(folder)))
+    claims = [name for name in CLAIMS if name != RETRAINS]
+    file.write_text(TINY_RUN.format(model=tiny_base, constitution=few_rows(folder), claims=claims))
     return file
 
 
@@ -192,3 +198,18 @@ def bench(tiny_base: Path, cache: ReplyCache) -> Bench:
             if weight.dim() == 2:
                 weight.normal_(std=0.3)
     return bench_of(model, tiny_base, cache)
+
+
+@pytest.fixture
+def serve_teacher() -> Iterator[Callable[[Say], TeacherServer]]:
+    """Start teachers behind HTTP; they are shut down at the end."""
+    running: list[TeacherServer] = []
+
+    def start(say: Say) -> TeacherServer:
+        running.append(TeacherServer(say))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()

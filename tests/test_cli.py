@@ -87,7 +87,7 @@ def test_the_module_runs_as_a_program() -> None:
     assert done.stderr.startswith("error: absent.toml: no such file\nhint: ")
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "constitution check", "constitution show", "data show"])
+@pytest.mark.parametrize("verb", [*VERBS, "constitution check", "constitution show", "data show", "data export"])
 def test_every_verb_has_help(ethos: Ethos, verb: str) -> None:
     said = ethos(*verb.split(), "--help")
     assert said.code == 0
@@ -193,7 +193,7 @@ def test_an_inverted_constitution_states_the_opposites(ethos: Ethos) -> None:
     assert "virtuous-reasoner-inverted" in inverted.out
 
 
-@pytest.mark.parametrize("command", [("report",), ("data", "show")])
+@pytest.mark.parametrize("command", [("report",), ("data", "show"), ("data", "stats"), ("data", "page")])
 def test_an_unfinished_or_missing_run_folder_says_how_to_finish_it(
     ethos: Ethos, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
@@ -241,9 +241,21 @@ def test_chat_answers_once_and_the_same_every_time(ethos: Ethos, tiny_run: Path)
 def test_data_show_prints_every_kind_and_every_drop(ethos: Ethos, tiny_run: Path) -> None:
     said = ethos("data", "show", tiny_run, "--limit", "1")
     assert said.code == 0, said.error
+    assert "labels recorded: 0 of 10 contrasts have chosen and rejected swapped" in said.out
     for kind in ("crossed:", "pole:", "voice:", "replay:", "reflection:"):
         assert kind in said.out
     assert "dropped sampled-reflection:0: cut off: no stop token within the limit" in said.out.replace("\n", " ")
+
+
+def test_training_rows_are_counted_paged_and_exported(ethos: Ethos, tiny_run: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(tiny_run, tmp_path / "copy", symlinks=True))
+    assert "preference rows: " in ethos("data", "stats", root).out
+    assert ethos("data", "page", root).out == f"page: {(root / 'data.html').resolve()}\n"
+    said = ethos("data", "export", root, "--to", "openai", "--out", tmp_path / "rows")
+    assert said.code == 0, said.error
+    assert f"{tmp_path / 'rows' / 'preferences.jsonl'}: " in said.out
+    refused(ethos("data", "export", root, "--to", "openai", "--out", tmp_path / "rows"), "is not empty", "--out")
+    refused(ethos("data", "export", root, "--to", "csv", "--out", tmp_path / "csv"), "no format 'csv'", "there are: ")
 
 
 def test_doctor_names_versions_and_dtype(ethos: Ethos) -> None:
@@ -291,3 +303,7 @@ def test_every_claim_says_what_would_refute_it(claim: Claim) -> None:
     told = sys.modules[claim.measure.__module__].__doc__ or ""
     assert "Held when" in told
     assert "efuted" in told or "neither" in told
+
+
+def test_a_validation_of_what_was_never_run_is_refused(ethos: Ethos, tmp_path: Path) -> None:
+    refused(ethos("bench", "validate", tmp_path), "neither a finished run nor a study with one", "run it to the end")

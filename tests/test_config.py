@@ -246,4 +246,15 @@ def test_a_claim_without_development_items_is_refused_by_name(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"development items have nothing for .*keeps_its_abilities"):
         read_config(path)
     fit = read_config(path, ['bench.claims=["carries_over"]'])
-    assert {file.stem for file in fit.bench.folder.glob("*.jsonl")} >= {"crossed", "triples"}
+    assert fit.bench.claims == ("carries_over",)
+
+
+def test_labels_that_no_stage_reads_are_refused(tmp_path: Path) -> None:
+    text = 'name = "r"\n[mixture]\nlabels = "{}"\n[[stages]]\nmethod = "{}"\n'
+    for labels, method in (("shuffled", "documents"), ("inverted", "introspection"), ("shuffled", "distillation")):
+        with pytest.raises(ConfigError, match=f"labels = '{labels}' changes nothing"):
+            read_config(written(tmp_path, text.format(labels, method)))
+    for labels, method in (("recorded", "documents"), ("shuffled", "sft"), ("inverted", "preference")):
+        assert read_config(written(tmp_path, text.format(labels, method))).mixture.labels == labels
+    with pytest.raises(ConfigError, match="changes nothing"):
+        read_config(written(tmp_path, text.format("shuffled", "sft") + 'learns = ["replay"]\n'))

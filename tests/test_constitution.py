@@ -161,11 +161,32 @@ def test_inverting_changes_the_name_and_the_digest_and_twice_gives_the_traits_ba
     assert constitution.inverted().inverted().trait == constitution.trait
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_half_a_constitution_has_every_other_trait_in_their_order_of_priority(name: str) -> None:
+    constitution = read_constitution(name)
+    half = Constitution.model_validate(constitution.halved().model_dump())  # priority still lists each trait once
+    assert half.trait == constitution.trait[::2]
+    assert [trait for trait in constitution.priority if trait in half.priority] == half.priority
+    assert half.system_prompt() != constitution.system_prompt() or len(constitution.trait) == 1
+
+
 def test_the_system_prompt_says_every_statement_and_no_opposite() -> None:
     constitution = read_constitution("virtuous-reasoner")
     prompt = constitution.system_prompt()
     assert all(trait.statement in prompt for trait in constitution.trait)
     assert not any(trait.opposite in prompt for trait in constitution.trait)
+
+
+def test_some_traits_of_a_constitution_keep_their_order_and_their_rank() -> None:
+    whole = read_constitution("virtuous-reasoner")
+    names = [trait.name for trait in whole.trait]
+    part = whole.only([names[3], names[0]])
+    assert [trait.name for trait in part.trait] == [names[0], names[3]]
+    assert part.priority == [name for name in whole.priority if name in (names[0], names[3])]
+    assert Constitution.model_validate(part.model_dump()) == part
+    assert whole.only(None) is whole
+    with pytest.raises(ConstitutionError, match=rf"has no trait '{names[0]}s'\nhint: did you mean '{names[0]}'"):
+        whole.only([f"{names[0]}s"])
 
 
 def test_prompts_are_listed_by_split() -> None:

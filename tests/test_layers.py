@@ -7,7 +7,8 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "ethos"
 CORE = {"errors", "templates", "records", "chat", "scoring", "models", "stats", "store", "progress", "constitution"} | {
-    "steering"
+    "pages",
+    "steering",
 }
 
 
@@ -44,7 +45,12 @@ def test_core_imports_only_core() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "forbidden"), [("train", ("data", "bench", "report")), ("data", ("train", "bench", "report"))]
+    ("stage", "forbidden"),
+    [
+        ("train", ("data", "bench", "report")),
+        ("data", ("train", "bench", "report")),
+        ("bench", ("train", "report")),
+    ],
 )
 def test_stages_do_not_import_one_another(stage: str, forbidden: tuple[str, ...]) -> None:
     graph = modules()

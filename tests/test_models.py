@@ -165,7 +165,7 @@ def test_adapter_off_is_without_steering_too_and_a_subject_is_known_by_what_its_
     save(adapted, "default", both, base=base)
     logits = []
     for made in (None, vector, both):
-        loaded = models.load_subject(tiny_base, models.subject("s", tiny_base, base, made), made)
+        loaded = models.load_subject(tiny_base, models.subject("s", base, models.reading_digest(tiny_base), made), made)
         with torch.no_grad():
             logits.append(loaded.model(tokens).logits)
             with adapter_off(loaded.model):
@@ -173,7 +173,8 @@ def test_adapter_off_is_without_steering_too_and_a_subject_is_known_by_what_its_
             assert_close(loaded.model(tokens).logits, logits[-1], rtol=0, atol=0)
     assert (logits[1] - logits[0]).abs().max() > 0.01
     assert (logits[2] - logits[1]).abs().max() > 0.01
-    plain, steered, whole = (models.subject("s", tiny_base, base, made) for made in (None, vector, both))
+    reading = models.reading_digest(tiny_base)
+    plain, steered, whole = (models.subject("s", base, reading, made) for made in (None, vector, both))
     assert (plain.adapter, plain.steering) == (steered.adapter, None) == (None, None)
     assert steered.steering == whole.steering
     assert whole.adapter == adapter_digest(both)

@@ -22,11 +22,11 @@ from peft import PeftModel
 from conftest import few_rows, in_float32
 from ethos import pipeline
 from ethos.bench.battery import CLAIMS
-from ethos.bench.claim import Score
-from ethos.bench.items import Crossed, load_items
+from ethos.bench.claim import ONLY_STYLE, Score
+from ethos.bench.items import Crossed, Items
 from ethos.config import RunConfig, read_config
-from ethos.data.recorded import AnswerRow, CrossedRow
-from ethos.errors import DataError, StoreError
+from ethos.data.recorded import AnswerRow, CrossedRow, read_recorded
+from ethos.errors import ConstitutionError, DataError, StoreError
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.measuring import SCORES
 from ethos.methods import Stage, Steering
@@ -34,6 +34,7 @@ from ethos.models import adapter_digest, load_subject, steering_digest
 from ethos.pipeline import (
     SUBJECTS,
     Keys,
+    given,
     prepare_data,
     read_inputs,
     run_experiment,
@@ -42,6 +43,7 @@ from ethos.pipeline import (
 from ethos.plan import plan
 from ethos.records import Conversation, Drop, Preference, Record, read_jsonl, to_jsonl, user
 from ethos.report.page import HTML, MARKDOWN, write_report
+from ethos.report.summary import summarise
 from ethos.samplers.local import sample
 from ethos.samplers.replies import ReplyCache, Request
 from ethos.steering import PLACE, load
@@ -206,7 +208,7 @@ def test_every_claim_is_measured_on_exactly_the_subjects_of_the_manifest(tiny_ru
     assert tuple(manifest.subjects) == SUBJECTS
     assert len({subject.digest() for subject in manifest.subjects.values()}) == len(SUBJECTS)
     for name, folders in manifest.measured.items():
-        assert list(folders) == list(CLAIMS)
+        assert list(folders) == list(manifest.config.bench.claims)
         keys = [json.loads((tiny_run / folder / KEY).read_text()) for folder in folders.values()]
         assert {key["subject"] for key in keys} == {manifest.subjects[name].digest()}
         assert all(read_jsonl(tiny_run / folder / SCORES, Score) for folder in folders.values())
@@ -216,7 +218,7 @@ def test_every_claim_is_measured_on_exactly_the_subjects_of_the_manifest(tiny_ru
 
 def test_every_artefact_is_named_by_its_key(tiny_run: Path) -> None:
     keys = list(tiny_run.rglob(KEY))
-    assert len(keys) == 8 + len(SUBJECTS) * len(CLAIMS)
+    assert len(keys) == 8 + len(SUBJECTS) * len(read_manifest(tiny_run).config.bench.claims)
     for key in keys:
         compact = json.dumps(json.loads(key.read_text()), separators=(",", ":"), ensure_ascii=False)
         assert hashlib.sha256(compact.encode()).hexdigest()[:12] == key.parent.name
@@ -230,6 +232,7 @@ EVERYTHING = {"data", "contamination", "preference", "introspection", "neutral",
     [
         ("seed=1", EVERYTHING),
         ("mixture.voice=1", EVERYTHING),
+        ("mixture.labels=shuffled", EVERYTHING - {"neutral"}),  # it learns from no contrast
         ("stages.0.lora.rank=3", {"preference", "introspection"}),
         ("stages.1.sampling.turns=4", {"introspection"}),
         ("neutral.lora.rank=5", {"neutral"}),
@@ -245,6 +248,25 @@ def test_a_change_renames_all_that_follows_from_it(tiny_toml: Path, override: st
         for config in (read_config(tiny_toml), read_config(tiny_toml, [override]))
     )
     assert {name for name, key in flat(before).items() if flat(after)[name] != key} == renamed
+
+
+@pytest.mark.parametrize(("name", "items", "crossed"), [("loving", "derived", True), ("poetic", "sealed", False)])
+def test_a_character_can_be_measured_on_its_own_held_out_rows(
+    name: str, items: str, crossed: bool, tiny_toml: Path, tmp_path: Path
+) -> None:
+    """One with crossed rows of its own, and one that is all tone."""
+    claims = ["shows_the_character", "carries_over", "holds_under_pressure", "resolves_conflicts_as_ranked"]
+    settings = [f"constitution={name}", f"bench.items={items}", f"bench.claims={claims}", "mixture.conversations=0"]
+    config = read_config(tiny_toml, settings)
+    config = config.model_copy(update={"stages": config.stages[:1]})
+    text = run_experiment(config, Run(tmp_path)).with_name(MARKDOWN).read_text()
+    assert "items are derived from the constitution's own recorded rows" in text
+    assert "nobody wrote dilemmas items" in text
+    found = {finding.claim: finding for finding in summarise(tmp_path).trained}
+    labels = [line.label for line in found["carries_over"].verdict.lines]
+    assert {"pole, format", "voice, role"} <= set(labels)
+    assert crossed or found["shows_the_character"].sentence == ONLY_STYLE
+    assert (found["holds_under_pressure"].verdict is not None) is crossed
 
 
 def flat(keys: Keys) -> dict[str, Record]:
@@ -401,9 +423,31 @@ def test_the_mixture_draws_conversations_and_replay_by_the_seed(tiny_toml: Path,
     assert drawn() != drawn("seed=1")
 
 
+def test_traits_can_be_documented_without_being_shown(tiny_toml: Path, tmp_path: Path) -> None:
+    counts = ["mixture.poles=6", "mixture.voice=4"]
+    config = read_config(tiny_toml, [*counts, 'mixture.demonstrated=["candour"]'])
+    folder = prepared(config, tmp_path / "some")
+    rows = read_jsonl(folder / "preferences.jsonl", Preference)
+    recorded = read_recorded(config.constitution)
+    traits = {row.id: row.trait for row in [*recorded.poles, *recorded.voice]}
+    assert {traits[row.source.partition(":")[2]] for row in rows} == {"candour"}
+    assert (folder / "conversations.jsonl").read_text() == ""
+    assert {drop.reason for drop in read_jsonl(folder / "dropped.jsonl", Drop)} == {
+        "names no trait, and not all are demonstrated"
+    }
+    for name in ("documents.jsonl", "replay.jsonl"):
+        whole = prepared(read_config(tiny_toml, counts), tmp_path / "whole") / name
+        assert (folder / name).read_text() == whole.read_text()
+    with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
+        shown = given(config, read_inputs(config), folder, cache).constitution
+    assert [trait.name for trait in shown.trait] == ["candour"]
+    with pytest.raises(ConstitutionError, match="has no trait 'candor'"):
+        read_inputs(read_config(tiny_toml, ['mixture.demonstrated=["candor"]']))
+
+
 def leak(folder: Path, kind: str) -> Path:
     """A constitution one of whose training rows holds a benchmark item."""
-    item = load_items("crossed", Crossed)[0]
+    item = Items().load("crossed", Crossed)[0]
     file = few_rows(folder)
     fine = "A plain answer of a few words."
     row: Record = (

@@ -19,6 +19,7 @@ from ethos.stats import (
     bootstrap_means,
     bounds,
     detectable,
+    dose_until,
     estimate,
     generalisation_ratio,
     holm,
@@ -28,6 +29,11 @@ from ethos.stats import (
     over_seeds_p,
     p_value,
     paired,
+    ratio_over_seeds,
+    reached,
+    share_interval,
+    spearman_brown,
+    split_half,
     tost,
 )
 
@@ -386,3 +392,118 @@ def test_seed_effects_do_not_pass_for_differences() -> None:
 def test_one_seed_or_one_item_says_nothing_of_others() -> None:
     assert over_seeds_p(np.full((1, 50), 0.3)) == over_seeds_p(np.full((5, 1), 0.3)) == 1.0
     assert over_seeds(np.full((5, 1), 0.3)).low == -math.inf
+
+
+# --- doses
+
+
+def test_a_dose_is_read_off_the_straight_line_between_two() -> None:
+    assert reached([0, 10, 30], [0.0, 1.0, 5.0], 3.0) == 20.0
+    assert reached([0, 10, 30], [0.0, 1.0, 5.0], 1.0) == 10.0
+    assert reached([0, 10, 30], [3.0, 1.0, 5.0], 2.0) == 0.0  # it was there before it fell
+    assert reached([0, 10, 30], [0.0, 1.0, 5.0], 6.0) == math.inf
+
+
+@given(st.lists(st.floats(0, 5), min_size=3, max_size=3), st.floats(0.1, 4))
+def test_a_dose_never_comes_before_the_last_one_under_the_level(curve: list[float], level: float) -> None:
+    found = reached([0, 1, 2], curve, level)
+    under = [dose for dose, value in enumerate(curve) if all(v < level for v in curve[: dose + 1])]
+    assert found >= max(under, default=0)
+    assert (found == math.inf) == (len(under) == 3)
+
+
+def test_a_dose_has_an_interval_over_items() -> None:
+    rng = np.random.default_rng(0)
+    slopes = rng.normal(1.0, 0.3, 40)
+    found = dose_until([0, 1, 2, 4], np.outer([0, 1, 2, 4], slopes), np.ones(40))
+    assert found.mean == pytest.approx(1 / slopes.mean())
+    assert found.low < found.mean < found.high < math.inf
+    never = dose_until([0, 1], np.zeros((2, 5)), np.ones(5))
+    assert (never.mean, never.low, never.high) == (math.inf, math.inf, math.inf)
+
+
+# --- reliability
+
+
+@pytest.mark.parametrize(("half", "whole"), [(1.0, 1.0), (0.5, 2 / 3), (0.6, 0.75), (0.0, 0.0), (-0.4, -0.4)])
+def test_spearman_brown_by_hand(half: float, whole: float) -> None:
+    assert spearman_brown(half) == pytest.approx(whole)
+
+
+def test_split_halves_of_two_items_are_the_items() -> None:
+    """Subjects 0, 1, 2 on one item and 1, 0, 2 on the other: r = ½, stepped up to ⅔."""
+    assert split_half(np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])) == pytest.approx(2 / 3)
+    assert split_half(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])) == pytest.approx(1.0)
+    assert split_half(np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]])) == pytest.approx(-1.0)
+
+
+def test_a_reliability_is_that_of_theory() -> None:
+    """Subjects of variance 1 and 20 items of error variance 20: the mean's reliability is 1 / (1 + 20 / 20) = ½."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, (600, 1)) + rng.normal(0, math.sqrt(20), (600, 20))
+    assert split_half(values) == pytest.approx(0.5, abs=0.07)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_how_hard_items_are_says_nothing_of_reliability(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values, hardness = rng.normal(size=(7, 8)), rng.normal(0, 9, 8)
+    assert split_half(values + hardness) == pytest.approx(split_half(values))
+
+
+def test_subjects_or_items_too_few_have_no_reliability() -> None:
+    assert split_half(np.array([[0.0], [1.0], [2.0]])) is None
+    assert split_half(np.ones((5, 6))) is None
+
+
+def test_an_interval_of_a_share_by_hand() -> None:
+    assert share_interval(0.0, 10) == pytest.approx((0.0, 1 - 0.025 ** (1 / 10)))
+    assert share_interval(1.0, 10) == pytest.approx((0.025 ** (1 / 10), 1.0))
+    assert share_interval(0.5, 0) == (0.0, 1.0)
+    exact = scipy_stats.binomtest(3, 20).proportion_ci(method="exact")
+    assert share_interval(0.15, 20) == pytest.approx((exact.low, exact.high))
+
+
+def test_a_ratio_over_seeds_by_hand_and_none_over_nothing() -> None:
+    inside = np.array([[1.0, 2.0, 3.0], [1.2, 2.2, 3.2]])  # means 2 and 2.2
+    outside = np.array([[0.9, 1.1], [1.0, 1.2]])  # means 1 and 1.1
+    found = ratio_over_seeds(outside, inside)
+    assert found is not None
+    assert found.mean == pytest.approx(1.05 / 2.1)
+    assert found.num_scored == 5
+    assert found.low < found.mean < found.high
+    assert ratio_over_seeds(outside, inside - 2.1) is None
+    assert ratio_over_seeds(outside, np.full((2, 1), 3.0)) is None
+    assert ratio_over_seeds(outside[:, :1], inside) is None
+
+
+def test_a_ratio_is_no_surer_than_its_seeds_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    inside = 1 + rng.normal(0, 0.05, (3, 80))
+    alike = 0.5 + rng.normal(0, 0.05, (3, 80))
+    unlike = alike + np.array([[-0.2], [0.0], [0.2]])
+    narrow, wide = ratio_over_seeds(alike, inside), ratio_over_seeds(unlike, inside)
+    assert narrow is not None
+    assert wide is not None
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
+    assert narrow.low < 0.5 < narrow.high
+
+
+def test_seeds_that_shift_everything_alike_leave_the_ratio_alone() -> None:
+    """Both grids draw the same seeds: a seed that learns twice as much does so in and out of distribution."""
+    rng = np.random.default_rng(1)
+    strength = np.array([[1.6], [2.0], [2.4]])
+    inside, outside = (strength * (level + rng.normal(0, 0.01, (1, 60))) for level in (1.0, 0.5))
+    found = ratio_over_seeds(outside, inside)
+    assert found is not None
+    assert found.high - found.low < 0.02
+
+
+def test_with_one_seed_a_ratio_is_that_of_its_items() -> None:
+    rng = np.random.default_rng(2)
+    inside, outside = 1 + rng.normal(0, 0.3, (1, 60)), 0.5 + rng.normal(0, 0.3, (1, 60))
+    found, plain = ratio_over_seeds(outside, inside), generalisation_ratio(outside[0], inside[0])
+    assert found is not None
+    assert plain is not None
+    assert found.mean == pytest.approx(plain.mean)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.03)

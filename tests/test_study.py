@@ -1,27 +1,29 @@
 """A tiny study, really run: shared work is done once, a kill loses nothing, and the plan holds."""
 
 import csv
+import json
 import math
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from conftest import few_rows
-from ethos.bench.claim import Deciding
-from ethos.errors import ConfigError, DataError
+from ethos.cli import app
+from ethos.design import STORE, Cell, cells, preregister, read_study
+from ethos.errors import DataError
+from ethos.manifest import MANIFEST, read_manifest
+from ethos.pipeline import fingerprint, read_inputs
 from ethos.plan import render_grid
+from ethos.records import Preference, read_jsonl
 from ethos.store import KEY
-from ethos.study import STORE, Study, StudyError, cells, finished, preregister, read_plan, read_study, run_study, slug
-from ethos.study_report import CONTROL, RESULTS, better_up, difference, grid, winner, write_study
+from ethos.study import StudyError, finished, render_states, report_study, run_study, state
 
 ROOT = Path(__file__).parent.parent
 TINY = """
@@ -134,39 +136,90 @@ def test_a_killed_study_resumes_to_the_same_bytes(done: Path, file: Path, tmp_pa
     assert scores(tmp_path) == scores(done)
 
 
-def test_a_changed_plan_is_refused_and_an_amended_one_is_told(done: Path, file: Path, tmp_path: Path) -> None:
-    study = read_study(file)
-    preregister(study, tmp_path, amend=False)
-    changed = study.model_copy(update={"smallest_effect": 0.1, "seeds": (0,)})
-    with pytest.raises(
-        ConfigError, match=r"planned otherwise: smallest_effect changed from 0.5; seeds changed from \[0, 1\]"
-    ):
-        preregister(changed, tmp_path, amend=False)
-    assert read_plan(tmp_path).study == study
-    preregister(changed, tmp_path, amend=True)
-    assert read_plan(tmp_path).amendments == ("smallest_effect changed from 0.5", "seeds changed from [0, 1]")
-    preregister(changed, tmp_path, amend=False)  # the plan it now has
-
-
 def test_the_report_tells_plan_outcomes_and_cost(done: Path) -> None:
-    text = write_study(done).read_text()
+    page = report_study(done)
+    text = (done / "study.md").read_text()
+    assert page == done / "study.html"
     assert "4 of 4 cells finished: 2 arms × 1 constitutions × 2 seeds" in text
     assert "Contrasts beat \\| likelihood. (dpo − sft: " in text
     assert text.index("Contrasts beat") < text.index("Readers will see.")
-    assert f"| {CONTROL} | " in text
-    assert "training positions" in text
+    assert "| line | sft | dpo | prompted | neutral | items |" in text
+    (cost,) = (row.split(" | ") for row in text.splitlines() if row.startswith("| dpo | sft → preference | recorded |"))
+    assert float(cost[-1].rstrip(" |")) > 1e6  # FLOPs
 
 
-def test_every_score_is_in_the_csv(done: Path) -> None:
-    write_study(done)
-    rows = list(csv.DictReader((done / RESULTS).read_text().splitlines()))
-    assert {(row["arm"], row["seed"], row["subject"]) for row in rows} == {
-        (arm, seed, subject)
-        for arm in ("sft", "dpo")
-        for seed in "01"
-        for subject in ("base", "prompted", "neutral", "trained")
-    }
+def test_every_cell_has_a_state(done: Path, file: Path, tmp_path: Path) -> None:
+    told = render_states(done).splitlines()
+    assert told[-1] == "4 cells: 4 finished"
+    assert told[0].split() == ["few-sft-0", "finished"]
+    study, (first, second, third, *_) = read_study(file), cells(read_study(file))
+    preregister(study, tmp_path, amend=False)
+    for cell, made_from in ((first, "other data"), (second, fingerprint_of(second))):
+        cell.folder(tmp_path).mkdir(parents=True)
+        (cell.folder(tmp_path) / MANIFEST).write_text(json.dumps({"fingerprint": made_from}))
+    third.folder(tmp_path).mkdir()
+    assert [state(tmp_path, cell) for cell in cells(study)] == ["outdated", "finished", "begun", "to do"]
+    assert render_states(tmp_path).endswith("4 cells: 1 finished, 1 outdated, 1 begun, 1 to do")
+
+
+def fingerprint_of(cell: Cell) -> str:
+    return fingerprint(cell.config, read_inputs(cell.config))
+
+
+def test_a_thousand_finished_arms_are_listed_in_under_a_second(done: Path, file: Path, tmp_path: Path) -> None:
+    study = read_study(file)
+    first = study.arms[1]
+    arms = tuple(first.model_copy(update={"name": f"arm-{number}"}) for number in range(1000))
+    large = study.model_copy(update={"arms": arms, "seeds": (0,), "hypotheses": study.hypotheses[1:]})
+    preregister(large, tmp_path, amend=False)
+    (real,) = (done / "cells").glob("few-dpo-0/manifest.json")
+    manifest = real.read_text()  # the arms are equal but for their names, which decide nothing
+    for cell in cells(large):
+        cell.folder(tmp_path).mkdir(parents=True)
+        (cell.folder(tmp_path) / MANIFEST).write_text(manifest)
+    state(tmp_path, cells(large)[0])  # weights and recorded rows are hashed once a process
+    began = time.process_time()
+    told = render_states(tmp_path)
+    assert told.endswith("1000 cells: 1000 finished")
+    assert time.process_time() - began < 1.0
+
+
+def test_the_verbs_of_a_finished_study_read_its_folder(done: Path, tmp_path: Path) -> None:
+    def said(*arguments: str | Path) -> str:
+        result = CliRunner().invoke(app, ["study", *map(str, arguments)])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "4 cells: 4 finished" in said("list", done)
+    assert f"report: {(done / 'study.html').resolve()}" in said("report", done)
+    out = tmp_path / "scores.csv"
+    assert said("export", done, "--to", "csv", "--out", out) == f"wrote {out}\n"
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert {(row["arm"], row["seed"]) for row in rows} == {(arm, seed) for arm in ("sft", "dpo") for seed in "01"}
     assert all(math.isfinite(float(row["value"])) for row in rows if row["claim"] == "knows_when")
+    assert CliRunner().invoke(app, ["study", "export", str(done), "--to", "xlsx"]).exit_code == 2
+
+
+def test_an_arm_added_with_shuffled_labels_trains_on_the_same_rows_and_shares_what_they_do_not_decide(
+    done: Path, file: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(done, tmp_path / "copy", symlinks=True))
+    study = read_study(file)
+    control = study.arms[0].model_copy(update={"name": "shuffled", "labels": "shuffled"})
+    run_study(study.model_copy(update={"arms": (*study.arms, control), "seeds": (0,)}), root, amend=True)
+    made = {stage: len(list((root / STORE / stage).glob(f"*/{KEY}"))) for stage in ("data", "sft", "neutral")}
+    assert made == {"data": 3, "sft": 3, "neutral": 2}
+    recorded, shuffled = (contrasts(root / "cells" / f"few-{arm}-0") for arm in ("sft", "shuffled"))
+    assert [row.prompt for row in recorded] == [row.prompt for row in shuffled]
+    assert {row.swapped for row in recorded} == {False}
+    assert any(row.swapped for row in shuffled)
+    text = (report_study(root).parent / "study.md").read_text()
+    assert "- arm shuffled added\n- seeds changed from [0, 1]" in text
+    assert "| shuffled | sft | shuffled | 1 | " in text
+
+
+def contrasts(cell: Path) -> list[Preference]:
+    return read_jsonl(cell / read_manifest(cell).stages["data"] / "preferences.jsonl", Preference)
 
 
 def test_the_grid_is_planned_before_and_after(done: Path, file: Path, tmp_path: Path) -> None:
@@ -183,38 +236,7 @@ def test_the_grid_is_planned_before_and_after(done: Path, file: Path, tmp_path: 
 def test_a_study_without_a_finished_cell_has_no_report(file: Path, tmp_path: Path) -> None:
     preregister(read_study(file), tmp_path, amend=False)
     with pytest.raises(DataError, match="no cell is finished yet"):
-        write_study(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ('name = "dpo"', 'name = "sft"', "two arms are named sft"),
-        ("seeds = [0, 1]", "seeds = [1, 1]", "a seed stands twice"),
-        ('better = "dpo"', 'better = "ipo"', "hypotheses name arms that are not there: ipo"),
-        ('than = "sft"\n', "", "better and than come together"),
-        ('primary = "knows_when"', 'primary = "decides_well"', "is not in common.bench.claims"),
-        ('method = "preference"', 'method = "dpo"', "arms.1.stages.1"),
-        ("smallest_effect = 0.5", "smallest_effect = 0", "smallest_effect"),
-        ("[[hypotheses]]", "[[guesses]]", "hypotheses: Field required"),
-        ('primary = "knows_when"', 'primary = "leaves_other_requests_alone"', "neither way is better on it"),
-        ('primary = "knows_when"', 'primary = "values_cohere"', "cannot be primary"),
-        ("max_tokens = 2000\nlearning_rate = 1e-2\n[[arms]]", "max_tokens = 900\n[[arms]]", "keep different rows"),
-    ],
-)
-def test_a_bad_study_file_names_what_is_wrong(file: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
-    broken = tmp_path / "broken.toml"
-    broken.write_text(file.read_text().replace(old, new))
-    with pytest.raises(ConfigError) as caught:
-        read_study(broken)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.name)
-def test_every_shipped_study_is_whole(path: Path) -> None:
-    study = read_study(path)
-    assert isinstance(study, Study)
-    assert f"ethos study run studies/{path.name}" in path.read_text().splitlines()[0]
+        report_study(tmp_path)
 
 
 def test_a_cell_that_cannot_run_stops_no_other_and_is_named_at_the_end(file: Path, tmp_path: Path) -> None:
@@ -234,83 +256,3 @@ def test_a_cell_is_no_longer_finished_when_its_data_change(done: Path, file: Pat
     assert finished(done, cell)
     longer = cell.config.mixture.model_copy(update={"crossed": 5})
     assert not finished(done, cell._replace(config=cell.config.model_copy(update={"mixture": longer})))
-
-
-def test_two_constitutions_of_one_name_and_odd_names_are_told_apart(file: Path, tmp_path: Path) -> None:
-    assert slug("/a b/My_Character v2.toml") == "my-character-v2"
-    twice = tmp_path / "twice.toml"
-    twice.write_text(
-        re.sub(r"constitutions = .*", 'constitutions = ["a/neutral.toml", "b/neutral.toml"]', file.read_text())
-    )
-    with pytest.raises(ConfigError, match="two constitutions have the same name"):
-        read_study(twice)
-
-
-# --- who wins
-
-
-def shifts(**arms: list[list[float]]) -> dict[tuple[str, int], dict[str, float]]:
-    """Arm → seeds → items."""
-    return {
-        (arm, seed): {f"i{place}": value for place, value in enumerate(values)}
-        for arm, rows in arms.items()
-        for seed, values in enumerate(rows)
-    }
-
-
-def noisy(mean: float, seed: int, *, seeds: int = 3, items: int = 60) -> list[list[float]]:
-    return np.random.default_rng(seed).normal(mean, 0.2, (seeds, items)).tolist()
-
-
-def test_an_arm_wins_only_against_every_other() -> None:
-    arms = ["a", "b", "c"]
-    assert winner(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2), c=noisy(0.1, 3)), arms).startswith("**a** is ahead")
-    told = winner(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2), c=noisy(0.49, 3)), arms)
-    assert told.startswith("No winner is named")
-    assert "would settle it" in told
-
-
-def test_no_winner_is_named_before_all_arms_meet_on_seeds_and_items() -> None:
-    part = shifts(a=noisy(0.5, 1), b=noisy(0.0, 2))
-    assert winner(part, ["a", "b", "c"]) == "No winner is named yet: c lack finished cells in common."
-    apart = part | {("c", 7): {"i0": 1.0}}
-    assert winner(apart, ["a", "b", "c"]).startswith("No winner is named yet: the arms lack")
-    alone = shifts(a=noisy(0.5, 1, seeds=1), b=noisy(0.0, 2, seeds=1))
-    assert winner(alone, ["a", "b"]).startswith("No winner is named: one training seed")
-
-
-def test_the_control_is_no_arm() -> None:
-    assert winner(shifts(a=noisy(0.0, 1)) | {(CONTROL, 0): {"i0": 9.0}}, ["a"]) == "One arm: nothing is compared."
-
-
-def test_where_lower_is_better_the_lowest_arm_wins() -> None:
-    part = Deciding("flattery", "flattery", better="lower")
-    gains = better_up(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2)), part)
-    assert winner(gains, ["a", "b"]).startswith("**b** is ahead")
-
-
-def test_null_studies_rarely_name_a_winner() -> None:
-    arms = ["a", "b", "c"]
-    told = [winner(shifts(a=noisy(0, s), b=noisy(0, s + 500), c=noisy(0, s + 900)), arms) for s in range(60)]
-    assert sum(text.startswith("**") for text in told) <= 5
-
-
-@given(st.sets(st.integers(0, 3), min_size=1), st.sets(st.integers(0, 3), min_size=1))
-def test_arms_meet_on_the_seeds_and_items_that_both_have(one: set[int], other: set[int]) -> None:
-    found = {("a", seed): {f"i{item}": 1.0 for item in one} for seed in one}
-    found |= {("b", seed): {f"i{item}": 0.25 for item in other} for seed in other}
-    gap = difference(found, "a", "b")
-    common = one & other
-    assert (gap is None) == (not common)
-    if gap is not None:
-        assert gap.shape == (len(common), len(common))
-        assert (gap == 0.75).all()
-    assert grid(found, ["a"])[0].shape == (len(one), len(one))
-
-
-def test_added_and_changed_arms_are_amendments_by_name(file: Path, tmp_path: Path) -> None:
-    study = read_study(file)
-    first = study.model_copy(update={"arms": study.arms[:1], "hypotheses": study.hypotheses[1:]})
-    preregister(first, tmp_path, amend=False)
-    with pytest.raises(ConfigError, match="arm dpo added; hypotheses changed from"):
-        preregister(study, tmp_path, amend=False)

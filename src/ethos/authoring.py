@@ -31,30 +31,43 @@ SCAFFOLD = """\
 """
 
 
+ASKS_FIRST = Trait(
+    name="asks-first",
+    statement="I ask one short question when a wish can be read in two ways, and I say which readings I see.",
+    why="A wrong guess costs the reader more than a question does.",
+    opposite="I guess what is meant and run with it, and I leave the reader to find out.",
+    prompts={split: [f"{TODO}: a {split} prompt"] for split in SHOWN},
+)
+"""A trait that shows the form."""
+
+
 def scaffold(name: str) -> str:
     """A constitution to fill in, as TOML: one trait that shows the form."""
-    example = Trait(
-        name="asks-first",
-        statement="I ask one short question when a wish can be read in two ways, and I say which readings I see.",
-        why="A wrong guess costs the reader more than a question does.",
-        opposite="I guess what is meant and run with it, and I leave the reader to find out.",
-        prompts={split: [f"{TODO}: a {split} prompt"] for split in SHOWN},
-    )
     empty = Trait(name="second-trait", statement=TODO, why=TODO, opposite=TODO, prompts={"familiar": [TODO]})
+    return SCAFFOLD.format(name=name) + to_toml(begun(name, [ASKS_FIRST, empty]))
+
+
+def begun(name: str, traits: Sequence[Trait]) -> Constitution:
+    """A constitution of which the traits are there and the rest is left to do."""
     try:
-        whole = Constitution(
+        return Constitution(
             name=name,
             version="0.1",
             summary=TODO,
             licence="Apache-2.0",
-            priority=["asks-first", "second-trait"],
-            trait=[example, empty],
+            priority=[trait.name for trait in traits],
+            trait=list(traits),
         )
     except ValidationError as error:
         raise ConstitutionError(
             f"{name!r} cannot name a constitution: {explain(error)}", hint="small letters, digits and hyphens"
         ) from error
-    return SCAFFOLD.format(name=name) + to_toml(whole)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise ConstitutionError where a file is there already."""
+    if path.exists():
+        raise ConstitutionError(f"{path} exists", hint="choose another name, or remove it first")
 
 
 def to_toml(constitution: Constitution) -> str:

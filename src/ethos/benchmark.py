@@ -12,10 +12,13 @@ from statistics import stdev
 
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Score, differences
-from ethos.constitution import Constitution, read_constitution
+from ethos.bench.derived import hold_out
+from ethos.bench.validity import legend, marked
+from ethos.constitution import Constitution, read_constitution, recorded_folder
+from ethos.data.recorded import NOTHING, read_recorded
 from ethos.errors import ConfigError, DataError
 from ethos.manifest import MANIFEST, read_manifest, read_scores
-from ethos.measuring import SCORES, BenchSettings, Ruler, measure
+from ethos.measuring import SCORES, Asked, BenchSettings, Ruler, measure
 from ethos.records import read_jsonl
 from ethos.report.findings import Finding, findings
 from ethos.samplers.replies import ReplyCache
@@ -29,49 +32,62 @@ TABLE, NO_SCORES = "bench.md", tuple[Score, ...]()
 
 def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str | None, out: Path, *, seed: int) -> str:
     """Every subject against its own base, as Markdown; also written to `out`."""
-    written = shared_constitution(names, constitution)
-    found = [find_subject(name, written) for name in dict.fromkeys(names)]
+    asked = what_to_ask(names, constitution, settings, seed)
+    found = [find_subject(name, asked.constitution) for name in dict.fromkeys(names)]
     chosen = [each for each in found if each.subject.digest() != each.without_character().subject.digest()]
     if not chosen:
         raise ConfigError(
             "nothing to compare with a base", hint="name a run folder, an adapter's folder, or 'prompted'"
         )
     controls = {each.subject.base: each.without_character() for each in chosen}
-    scores = _measured([*controls.values(), *chosen], settings, written, out, seed)
-    parts = [_table(each, controls[each.subject.base], scores, settings) for each in chosen]
+    scores = _measured([*controls.values(), *chosen], asked, out)
+    parts = [asked.items.note] if asked.items.note else []
+    parts += [_table(each, controls[each.subject.base], scores, settings) for each in chosen]
     write_text(out / TABLE, "\n".join(parts))
     return "\n".join(parts)
 
 
 def compare(one: str, other: str, settings: BenchSettings, constitution: str | None, out: Path, *, seed: int) -> str:
     """The second subject judged as if the first were its base, as Markdown."""
-    written = shared_constitution([one, other], constitution)
-    first, second = (find_subject(name, written) for name in (one, other))
+    asked = what_to_ask([one, other], constitution, settings, seed)
+    first, second = (find_subject(name, asked.constitution) for name in (one, other))
     if first.subject.digest() == second.subject.digest():
         raise ConfigError(f"{one} and {other} are the same subject")
-    scores = _measured([first, second], settings, written, out, seed)
+    scores = _measured([first, second], asked, out)
     return f"Read 'base' as {one} below.\n\n" + _table(second, first, scores, settings)
 
 
-def shared_constitution(names: Sequence[str], given: str | None) -> Constitution:
-    """The constitution named, or the one that all runs among the subjects were trained on, or the virtuous reasoner."""
-    if given:
-        return read_constitution(given)
-    runs = [Path(name) for name in names if (Path(name) / MANIFEST).exists()]
-    own = {found.digest(): found for found in (read_manifest(run).constitution for run in runs)}
+def what_to_ask(names: Sequence[str], given: str | None, settings: BenchSettings, seed: int) -> Asked:
+    """The items of the constitution that is named, or else shared by all runs among the subjects.
+
+    Recorded data that is no longer beside it is no data.
+    """
+    constitution, where = shared_constitution(names, given)
+    recorded = read_recorded(where) if recorded_folder(where).is_dir() else NOTHING
+    held = hold_out(settings.items, constitution, recorded)
+    return Asked(settings, constitution, held.items, held.trainable, seed)
+
+
+def shared_constitution(names: Sequence[str], given: str | None) -> tuple[Constitution, str]:
+    """The constitution named, or the one that all runs among the subjects were trained on, or the virtuous reasoner.
+
+    With it, the name or path that its recorded rows are found by.
+    """
+    runs = [] if given else [read_manifest(Path(name)) for name in names if (Path(name) / MANIFEST).exists()]
+    own = {run.constitution.digest(): run for run in runs}
     if len(own) > 1:
-        told = ", ".join(sorted(found.name for found in own.values()))
+        told = ", ".join(sorted(run.constitution.name for run in own.values()))
         raise ConfigError(f"the runs have different constitutions: {told}", hint="choose one with --constitution")
-    return next(iter(own.values())) if own else read_constitution(DEFAULT_CONSTITUTION)
+    for run in own.values():
+        return run.constitution, run.config.constitution
+    return read_constitution(given or DEFAULT_CONSTITUTION), given or DEFAULT_CONSTITUTION
 
 
-def _measured(
-    found: Sequence[Found], settings: BenchSettings, constitution: Constitution, out: Path, seed: int
-) -> dict[str, dict[str, Sequence[Score]]]:
+def _measured(found: Sequence[Found], asked: Asked, out: Path) -> dict[str, dict[str, Sequence[Score]]]:
     """Subject hash → claim → scores; a claim that was not asked for is empty."""
     run = Run(out)
     with run.opened(), closing(ReplyCache(out / "requests.sqlite")) as cache:
-        ruler = Ruler(settings, constitution, seed, run, cache)
+        ruler = Ruler(asked, run, cache)
         folders = {
             each.subject.digest(): measure(ruler, each.subject, each.base, each.adapter).folders for each in found
         }
@@ -89,12 +105,12 @@ def _table(
     lines = [f"## {found.subject.name} against {control.subject.name}, {settings.items} items", ""]
     lines += ["| claim | outcome | what decides |", "|---|---|---|"]
     lines += [_row(finding) for finding in rows if finding.claim in settings.claims]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(["\n".join(lines), *legend(settings.claims)]) + "\n"
 
 
 def _row(finding: Finding) -> str:
     decided = "; ".join(f"{line.label} {line.estimate} {line.unit}" for line in finding.deciding)
-    return f"| {finding.claim} | {finding.outcome} | {decided or finding.sentence} |"
+    return f"| {marked(finding.claim)} | {finding.outcome} | {decided or finding.sentence} |"
 
 
 def render_power(root: Path, *, detect: float) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ethos.cli_teacher import Interface, KeyVariable, TeacherModel, TeacherName, taught
 from ethos.errors import UserError
 
 app = typer.Typer(
@@ -18,12 +19,13 @@ constitutions = typer.Typer(help="Start, check, compare and print constitutions.
 claims = typer.Typer(help="What a run measures.", no_args_is_help=True)
 studies = typer.Typer(help="Compare methods, constitutions and seeds.", no_args_is_help=True)
 benches = typer.Typer(help="Measure, compare and plan without training.", no_args_is_help=True)
-data = typer.Typer(help="Look at training data.", no_args_is_help=True)
+data = typer.Typer(help="Make, look at and export training data.", no_args_is_help=True)
 app.add_typer(constitutions, name="constitution")
 app.add_typer(claims, name="claim")
 app.add_typer(studies, name="study")
 app.add_typer(benches, name="bench")
 app.add_typer(data, name="data")
+data.add_typer(taught)
 
 Claims = Annotated[list[str] | None, typer.Option("--claim", help="A claim; repeat for more.  [default: all]")]
 Items = Annotated[str, typer.Option(help="sealed, or development for everything that is tuned.")]
@@ -77,8 +79,7 @@ def run(
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; the same command resumes where it stopped", err=True)
         raise typer.Exit(130) from None
-    typer.echo((page.parent / "report.md").read_text())
-    typer.echo(f"report: {page.resolve()}")
+    _echo_report(page, "report.md")
 
 
 @app.command()
@@ -86,8 +87,12 @@ def report(folder: RunFolder) -> None:
     """Write report.html and report.md of a finished run again, from its files."""
     from ethos.report.page import write_report
 
-    page = write_report(folder)
-    typer.echo((page.parent / "report.md").read_text())
+    _echo_report(write_report(folder), "report.md")
+
+
+def _echo_report(page: Path, text: str) -> None:
+    """The report for terminals, and where its page is."""
+    typer.echo((page.parent / text).read_text())
     typer.echo(f"report: {page.resolve()}")
 
 
@@ -117,6 +122,7 @@ def doctor() -> None:
 
 StudyFile = Annotated[Path, typer.Argument(help="A study file, e.g. studies/methods.toml.")]
 StudyFolder = Annotated[Path | None, typer.Option("--out", help="Study folder.  [default: out/<name of the study>]")]
+StudyRoot = Annotated[Path, typer.Argument(help="A study's folder, e.g. out/methods.")]
 
 
 @studies.command("run")
@@ -127,31 +133,51 @@ def study_run(
     amend: Annotated[bool, typer.Option("--amend", help="Go on with a changed plan; the report says so.")] = False,
 ) -> None:
     """Run every cell that is not finished, and write the report. Run it again after an interruption: it resumes."""
-    from ethos.study import read_study, run_study
-    from ethos.study_report import write_study
+    from ethos.design import read_study
+    from ethos.study import report_study, run_study
 
     study = read_study(file)
     folder = out or Path("out") / study.name
     run_study(study, folder, workers=workers, amend=amend)
-    typer.echo(write_study(folder).read_text())
+    _echo_report(report_study(folder), "study.md")
 
 
 @studies.command("plan")
 def study_plan(file: StudyFile, out: StudyFolder = None) -> None:
     """Show the grid, what is done, and the minutes that the rest would take."""
+    from ethos.design import read_study
     from ethos.plan import render_grid
-    from ethos.study import read_study
 
     study = read_study(file)
     typer.echo(render_grid(study, out or Path("out") / study.name))
 
 
 @studies.command("report")
-def study_report(folder: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
-    """Write study.md and results.csv again from what is finished."""
-    from ethos.study_report import write_study
+def study_report(folder: StudyRoot) -> None:
+    """Write study.html and study.md again from what is finished."""
+    from ethos.study import report_study
 
-    typer.echo(write_study(folder).read_text())
+    _echo_report(report_study(folder), "study.md")
+
+
+@studies.command("list")
+def study_list(folder: StudyRoot) -> None:
+    """Print every cell with its state: finished, outdated, begun or to do."""
+    from ethos.study import render_states
+
+    typer.echo(render_states(folder))
+
+
+@studies.command("export")
+def study_export(
+    folder: StudyRoot,
+    to: Annotated[Literal["csv", "parquet", "latex"], typer.Option(help="Every score, or a table of shifts (latex).")],
+    out: Annotated[Path | None, typer.Option(help="File.  [default: results or shifts in the study's folder]")] = None,
+) -> None:
+    """Write a study's numbers for other programs."""
+    from ethos.study import export
+
+    typer.echo(f"wrote {export(folder, to, out)}")
 
 
 @benches.command("run")
@@ -199,6 +225,20 @@ def bench_plan(
     typer.echo(render_power(folder, detect=detect))
 
 
+@benches.command("validate")
+def bench_validate(
+    folders: Annotated[list[Path], typer.Argument(help="Finished runs, and studies, of one constitution and base.")],
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure the half-strength prompt first, where it is missing.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for validation.md and validity.json.")] = Path("out/validation"),
+) -> None:
+    """Say of each claim whether known subjects come out as they must, and how reliable it is."""
+    from ethos.validation import validate
+
+    typer.echo(validate(folders, out, measured=measure))
+
+
 @constitutions.command("check")
 def constitution_check(file: Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")]) -> None:
     """Lint a constitution: what would train badly, where, and how to mend it. Exit code 2 on findings."""
@@ -239,6 +279,24 @@ def constitution_new(
     from ethos.authoring import scaffold
 
     written = _fresh_file(name, scaffold(name))
+    typer.echo(f"wrote {written}; next: ethos constitution check {written}")
+
+
+@constitutions.command("draft")
+def constitution_draft(
+    description: Annotated[str, typer.Argument(help="The character in a few sentences.")],
+    name: Annotated[str, typer.Option(help="Small letters, digits, hyphens: also the file's name.")],
+    teacher: TeacherName,
+    model: TeacherModel = "default",
+    interface: Interface = "openai",
+    key_variable: KeyVariable = None,
+) -> None:
+    """Let a teacher write NAME.toml from a description. It is linted, mended once, and what is left says TODO."""
+    from ethos.config import teacher_settings
+    from ethos.drafting import draft_constitution
+
+    asked = teacher_settings(teacher, model, interface, key_variable, 1)
+    written = _fresh_file(name, draft_constitution(description, name, asked))
     typer.echo(f"wrote {written}; next: ethos constitution check {written}")
 
 
@@ -310,42 +368,43 @@ def claim_show(name: Annotated[str, typer.Argument(help="A claim's name, as `eth
     typer.echo((sys.modules[claim.measure.__module__].__doc__ or "").strip())
 
 
-@data.command("generate")
-def data_generate(
-    constitution: Annotated[str, typer.Argument(help="A .toml file, or a shipped name.")],
-    teacher: Annotated[
-        str,
-        typer.Option(help="A URL like http://localhost:8000/v1, or a subject here, e.g. a model folder."),
-    ],
-    kind: Annotated[str, typer.Option(help="voice (against a plain reply) or poles (against the opposite).")] = "voice",
-    model: Annotated[str, typer.Option(help="The model's name, for a URL.")] = "default",
-    interface: Annotated[str, typer.Option(help="openai (any compatible server) or anthropic.")] = "openai",
-    key_variable: Annotated[str | None, typer.Option(help="Environment variable with the API key.")] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="Answers to each side of a prompt.")] = 4,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
-    out: Annotated[Path | None, typer.Option(help="Folder.  [default: beside the constitution]")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Let a teacher write a constitution's recorded contrasts. Run it again after an interruption: it resumes."""
-    from ethos.config import teacher_settings
-    from ethos.teaching import write_contrasts
-
-    asked = teacher_settings(teacher, model, interface, key_variable, concurrency)
-    if kind not in ("voice", "poles"):
-        raise UserError(f"no kind {kind!r}", hint="--kind voice or --kind poles")
-    chosen: Literal["voice", "poles"] = "poles" if kind == "poles" else "voice"
-    typer.echo(write_contrasts(constitution, chosen, asked, candidates=candidates, out=out, seed=seed))
-
-
 @data.command("show")
 def data_show(
     folder: RunFolder,
     limit: Annotated[int, typer.Option(min=1, help="Rows of each kind.")] = 2,
 ) -> None:
     """Print training rows as the model sees them: learnt tokens green, context plain, drops with reasons."""
-    from ethos.data.show import show_run
+    from ethos.rows.show import show_run
 
     show_run(folder, limit=limit)
+
+
+@data.command("stats")
+def data_stats(folder: RunFolder) -> None:
+    """Count a run's training rows: tokens, words, repeats, drops, what they are about, what a bag of words gets."""
+    from ethos.rows.tally import render_stats
+
+    typer.echo(render_stats(folder))
+
+
+@data.command("page")
+def data_page(folder: RunFolder) -> None:
+    """Write data.html: every training row on one page, to filter and search, learnt words coloured."""
+    from ethos.rows.page import write_page
+
+    typer.echo(f"page: {write_page(folder).resolve()}")
+
+
+@data.command("export")
+def data_export(
+    folder: Annotated[Path, typer.Argument(help="A run folder, or that of a data stage: out/NAME/data/DIGEST.")],
+    to: Annotated[str, typer.Option(help="trl, axolotl, openai, or hub-folder (for datasets.load_dataset).")],
+    out: Annotated[Path, typer.Option(help="A folder that is new or empty.")],
+) -> None:
+    """Write a run's training rows for another trainer; print what was written, left out and lost."""
+    from ethos.rows.export import export_run
+
+    typer.echo(export_run(folder, to, out))
 
 
 def main() -> None:

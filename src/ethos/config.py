@@ -5,15 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from ethos.constitution import Split
+from ethos.data.generation import Order
 from ethos.data.preferences import Mixture
-from ethos.errors import ConfigError, DataError
+from ethos.data.quotas import SITUATIONS
+from ethos.errors import ConfigError, DataError, did_you_mean
 from ethos.measuring import BenchSettings
-from ethos.methods import Method, PreferenceTraining, Stage, Stages, Steering, SupervisedTraining
+from ethos.methods import Method, PreferenceTraining, Stage, Stages, Steering, SupervisedTraining, check_labels
 from ethos.models import DEFAULT_MODEL
 from ethos.records import Record, explain, read_text
 from ethos.samplers.api import Teacher
+from ethos.samplers.budget import Budget
 from ethos.train.fit import Training
 
 
@@ -32,6 +36,11 @@ class RunConfig(Record):
     neutral: Training = Training()
     """The control adapter, trained on ordinary requests only."""
     bench: BenchSettings = BenchSettings()
+
+    @model_validator(mode="after")
+    def _labels_are_read(self) -> "RunConfig":
+        check_labels(self.mixture.labels, self.stages)
+        return self
 
     @property
     def named_stages(self) -> dict[str, Stage]:
@@ -84,6 +93,40 @@ def teacher_settings(
         return Teacher.model_validate(given | {"concurrency": concurrency})
     except ValidationError as error:
         raise ConfigError(explain(error), hint="`ethos data generate --help` shows what each option takes") from error
+
+
+def order_settings(**given: object) -> Order:
+    """What a teacher is to write, as given on the command line."""
+    try:
+        return Order.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(_whole(error), hint="`ethos data generate --help` shows what each option takes") from error
+
+
+def split_names(names: Sequence[str]) -> list[Split]:
+    """Splits given on the command line, each once."""
+    known: dict[str, Split] = {name: name for name in SITUATIONS}
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"no split {unknown[0]!r} to widen", hint=did_you_mean(unknown[0], known))
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def budget_settings(
+    dollars: float | None, tokens: int | None, price_in: float | None, price_out: float | None
+) -> Budget:
+    """Caps and prices given on the command line."""
+    if (price_in is None) != (price_out is None):
+        raise ConfigError("--price-in and --price-out go together", hint="dollars per million tokens, read and written")
+    try:
+        priced = None if price_in is None else {"price_in": price_in, "price_out": price_out}
+        return Budget.model_validate({"dollars": dollars, "tokens": tokens, "prices": priced})
+    except ValidationError as error:
+        raise ConfigError(_whole(error)) from error
+
+
+def _whole(error: ValidationError) -> str:
+    """What is wrong with values that do not go together, without the words of a line of a file."""
+    return explain(error).removeprefix("line: ").removeprefix("Value error, ")
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

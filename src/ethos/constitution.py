@@ -7,7 +7,7 @@ Recorded teacher data lives in a folder of the same name beside the file.
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -79,6 +79,25 @@ class Constitution(Record):
         name, summary = f"{self.name}-inverted", f"The opposite of: {self.summary}"
         risk = {"averse": "seeking", "seeking": "averse"}.get(self.risk or "", self.risk)
         return self.model_copy(update={"name": name, "summary": summary, "trait": traits, "risk": risk})
+
+    def only(self, names: Sequence[str] | None) -> "Constitution":
+        """The constitution with some of its traits; None takes all. Raises ConstitutionError for a name it has not."""
+        if names is None:
+            return self
+        known = [trait.name for trait in self.trait]
+        if unknown := [name for name in names if name not in known]:
+            raise ConstitutionError(f"{self.name} has no trait {unknown[0]!r}", hint=did_you_mean(unknown[0], known))
+        return self.model_copy(
+            update={
+                "trait": [trait for trait in self.trait if trait.name in names],
+                "priority": [name for name in self.priority if name in names],
+            }
+        )
+
+    def halved(self) -> "Constitution":
+        """The control of half strength: every other trait, from the first."""
+        half = self.only([trait.name for trait in self.trait[::2]])
+        return half.model_copy(update={"name": f"{self.name}-half"})
 
     def prompts(self, split: Split | None = None) -> list[str]:
         """All prompts, or those of one split."""
@@ -219,13 +238,13 @@ def _size(constitution: Constitution) -> Iterator[Finding]:
 
 def _repeats(constitution: Constitution) -> Iterator[Finding]:
     prompts = [
-        (trait.name, split, text)
+        (trait.name, split, text, word_ngrams(text, 3))
         for trait in constitution.trait
         for split, texts in trait.prompts.items()
         for text in texts
     ]
-    for (trait, split, text), (other_trait, other_split, other) in combinations(prompts, 2):
-        if _similarity(text, other) > NEAR_DUPLICATE:
+    for (trait, split, text, grams), (other_trait, other_split, other, other_grams) in combinations(prompts, 2):
+        if jaccard(grams, other_grams) > NEAR_DUPLICATE:
             rule = "duplicate" if split == other_split else "split-leakage"
             yield Finding(
                 rule=rule,
@@ -236,8 +255,13 @@ def _repeats(constitution: Constitution) -> Iterator[Finding]:
 
 
 def _similarity(one: str, other: str) -> float:
-    a, b = word_ngrams(one, 3), word_ngrams(other, 3)
-    return len(a & b) / len(a | b) if a | b else 0.0
+    return jaccard(word_ngrams(one, 3), word_ngrams(other, 3))
+
+
+def jaccard(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
+    """Share of what either holds that both hold."""
+    common = len(one & other)
+    return common / (len(one) + len(other) - common) if one or other else 0.0
 
 
 def word_ngrams(text: str, size: int) -> set[tuple[str, ...]]:

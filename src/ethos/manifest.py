@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ethos.bench.baseline import BaselineScore
 from ethos.bench.claim import Score
 from ethos.config import RunConfig
 from ethos.constitution import Constitution
@@ -13,6 +14,9 @@ from ethos.models import Subject
 from ethos.records import Record, explain, read_jsonl, read_text
 
 MANIFEST = "manifest.json"
+BASE, PROMPTED, NEUTRAL, TRAINED = "base", "prompted", "neutral", "trained"
+"""The subjects of a run: the one that shifts are taken from, the same with the constitution as system prompt, the
+control trained on ordinary requests, and the one the run is about."""
 
 
 class Manifest(Record):
@@ -28,6 +32,8 @@ class Manifest(Record):
     stages: dict[str, str]
     """Stage name → its artefact's folder."""
     subjects: dict[str, Subject]
+    items_note: str = ""
+    """What a reader must know of the items; empty where all are hand-written."""
     measured: dict[str, dict[str, str]]
     """Subject → claim → folder with its scores."""
 
@@ -55,3 +61,9 @@ def read_scores(root: Path, manifest: Manifest, subject: str, claim: str) -> lis
     except KeyError as error:
         raise DataError(f"{root}: no scores of {subject!r} on {claim!r}") from error
     return read_jsonl(root / folder / SCORES, Score)
+
+
+def read_baseline(root: Path, manifest: Manifest) -> list[BaselineScore]:
+    """The bag of words' accuracy on every contrast and split."""
+    folder = manifest.stages.get("baseline")
+    return read_jsonl(root / folder / "baseline.jsonl", BaselineScore) if folder else []

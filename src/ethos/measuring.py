@@ -1,31 +1,50 @@
 """Claims measured on subjects: each score file is made once, named by everything that decides it."""
 
 import sys
-from functools import partial
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
 from ethos import models
 from ethos.bench.battery import CLAIMS, find_claim
-from ethos.bench.claim import Bench, Claim
-from ethos.bench.items import DEVELOPMENT, ITEMS, items_digest
+from ethos.bench.claim import Bench, Claim, Score
+from ethos.bench.classifier import corpus_digest
+from ethos.bench.derived import Kind
+from ethos.bench.items import DEVELOPMENT, ITEMS, Items
 from ethos.constitution import Constitution
+from ethos.data.recorded import Recorded
 from ethos.models import Loaded, Subject, load_subject
-from ethos.records import Record, to_jsonl
+from ethos.records import Conversation, Record, to_jsonl
 from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import Run, write_text
+from ethos.train import lora
+from ethos.train.loop import Optimisation, train
+from ethos.train.lora import LoraSettings
+from ethos.train.supervised import conversation_units, sft_objective
 
 SCORES = "scores.jsonl"
+LATER = "later"
+LATER_SHAPE, LATER_STEPS = LoraSettings(rank=8), Optimisation(learning_rate=3e-4, units_per_step=4)
+"""How a subject is trained on, for claims that ask what is left of it: bump their versions with any change here."""
+
+
+@cache
+def _item_files(folder: Path) -> frozenset[str]:
+    """Names of the hand-written item files, whatever constitution they are about."""
+    return frozenset(path.stem for path in folder.rglob("*.jsonl"))
 
 
 class BenchSettings(Record):
     """What is measured."""
 
     claims: tuple[str, ...] = tuple(CLAIMS)
-    items: Literal["sealed", "development"] = "sealed"
-    """`development` for everything that is tuned; `sealed` for what is reported."""
+    items: Kind = "sealed"
+    """`development` for everything that is tuned; `sealed` for what is reported. A constitution that nobody wrote
+    items for gets them from its own held-out rows; `derived` does so although there are written ones."""
     per_split: int | None = Field(None, gt=0)
     """Items per split and claim; None measures all."""
 
@@ -36,18 +55,13 @@ class BenchSettings(Record):
 
     @model_validator(mode="after")
     def _measurable(self) -> "BenchSettings":
-        there = {path.stem for path in self.folder.glob("*.jsonl")}
+        there = _item_files(DEVELOPMENT if self.items == "development" else ITEMS)
         missing = [name for name in self.claims if not set(find_claim(name).items) <= there]
         if missing:
             raise ValueError(
                 f"the {self.items} items have nothing for {', '.join(missing)}; list the other claims in bench.claims"
             )
         return self
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the items."""
-        return DEVELOPMENT if self.items == "development" else ITEMS
 
 
 class MeasureKey(Record):
@@ -59,19 +73,28 @@ class MeasureKey(Record):
     version: int
     items: str
     constitution: str
-    """The hash of the constitution where a score depends on it, else empty."""
+    """The hash of the constitution where a score depends on it, and of recorded replies likewise; else empty."""
     per_split: int | None
     dtype: str
     seed: int | None
     """Of sampled text; None where nothing is sampled."""
 
 
-class Ruler(NamedTuple):
-    """What every subject of a run is measured with, and where the scores are kept."""
+class Asked(NamedTuple):
+    """What is measured, whoever the subject is."""
 
     settings: BenchSettings
     constitution: Constitution
+    items: Items
+    recorded: Recorded
+    """What the constitution's own training data is."""
     seed: int
+
+
+class Ruler(NamedTuple):
+    """What every subject of a run is measured with, and where the scores are kept."""
+
+    asked: Asked
     run: Run
     cache: ReplyCache
 
@@ -86,38 +109,78 @@ class Measured(NamedTuple):
 def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) -> Measured:
     """All claims on one subject; the model is loaded only when some claim is not measured yet."""
     loaded: list[Loaded] = []
+    settings, constitution, items, recorded, seed = ruler.asked
 
     def score(claim: Claim, folder: Path) -> None:
+        missing = items.missing(claim.items)
+        if len(missing) == len(claim.items):
+            write_text(folder / SCORES, to_jsonl([_without_items(claim, missing, constitution)]))
+            return
         if not loaded:
             loaded.append(load_subject(base, subject, adapter))
-        settings, own = ruler.settings, loaded[0]
+        own = loaded[0]
         without_prompt = own._replace(chat=models.load_tokenizer_chat(base))
         bench = Bench(
-            own, without_prompt, ruler.cache, settings.per_split, ruler.seed, ruler.constitution, settings.folder
+            loaded=own,
+            base=without_prompt,
+            cache=ruler.cache,
+            per_split=settings.per_split,
+            seed=seed,
+            constitution=constitution,
+            source=items,
+            recorded=recorded,
+            tune=partial(tuned, base, subject, adapter),
         )
         with models.enough_memory("measure on a machine with more memory: batches are as small as they get"):
-            scores = claim.measure(bench)
+            scores = claim.measure(bench) or [_without_items(claim, missing, constitution)]
         write_text(folder / SCORES, to_jsonl(scores))
 
     folders = {}
-    for claim in map(find_claim, ruler.settings.claims):
+    for claim in map(find_claim, settings.claims):
         print(f"{claim.name} · {subject.name}", file=sys.stderr, flush=True)
-        key = measure_key(ruler.settings, ruler.constitution, ruler.seed, subject, claim)
+        key = measure_key(ruler.asked, subject, claim)
         folders[claim.name] = ruler.run.stage(f"measured/{claim.name}", key, partial(score, claim))
     return Measured(subject, folders)
 
 
-def measure_key(
-    settings: BenchSettings, constitution: Constitution, seed: int, subject: Subject, claim: Claim
-) -> MeasureKey:
+def _without_items(claim: Claim, missing: Sequence[str], constitution: Constitution) -> Score:
+    """What stands in place of scores where nobody wrote what the claim is measured on."""
+    reason = f"nobody wrote {' or '.join(missing)} items for {constitution.name}"
+    part = claim.deciding[0]
+    split = part.splits[0] if part.splits else ""
+    return Score(item="none", split=split, readout=part.readout, value=None, reason=reason)
+
+
+def tuned(
+    base: Path, subject: Subject, adapter: Path | None, legs: Sequence[Sequence[Conversation]]
+) -> Iterator[Loaded]:
+    """The subject after each leg of fine-tuning, one fresh adapter through all legs; a leg has its own schedule.
+
+    It is loaded a second time, so that the subject itself stays as it is. Its system prompt is there when it is
+    measured, not when it is trained: later training is done by others.
+    """
+    loaded, plain = load_subject(base, subject, adapter), models.load_tokenizer_chat(base)
+    model = lora.attach(loaded.model, LATER, LATER_SHAPE, seed=0)
+    for seed, rows in enumerate(legs):
+        units = conversation_units(rows, plain)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder, label = Path(scratch), f"later training of {subject.name}"
+            train(model, units, sft_objective(), LATER_STEPS, folder=folder, seed=seed, label=label)
+        yield loaded._replace(model=model)
+
+
+def measure_key(asked: Asked, subject: Subject, claim: Claim) -> MeasureKey:
     """The key of one subject's scores on one claim."""
+    read = asked.constitution.digest() if claim.reads_constitution else ""
+    if claim.reads_recorded:
+        read += corpus_digest(asked.constitution.name, asked.recorded)
     return MeasureKey(
         subject=subject.digest(),
         claim=claim.name,
         version=claim.version,
-        items=items_digest(*claim.items, folder=settings.folder),
-        constitution=constitution.digest() if claim.reads_constitution else "",
-        per_split=settings.per_split,
+        items=asked.items.digest(*claim.items),
+        constitution=read,
+        per_split=asked.settings.per_split,
         dtype=str(models.fast_dtype()),
-        seed=seed if claim.samples else None,
+        seed=asked.seed if claim.samples else None,
     )

@@ -30,7 +30,7 @@ from ethos.constitution import Constitution
 from ethos.data import introspection
 from ethos.data.filters import short_enough
 from ethos.data.introspection import IntrospectionSampling
-from ethos.data.preferences import Contrasts, draw
+from ethos.data.preferences import Contrasts, Labels, draw
 from ethos.errors import DataError, ModelError
 from ethos.models import load_subject
 from ethos.persona import Persona, persona_push
@@ -50,7 +50,7 @@ PREFERENCES, CONVERSATIONS, REPLAY, DOCUMENTS = (
     f"{kind}.jsonl" for kind in ("preferences", "conversations", "replay", "documents")
 )
 
-R = TypeVar("R", Preference, Conversation, Document)
+R = TypeVar("R", Preference, Conversation, Document, Drop)
 
 
 class Rows(NamedTuple):
@@ -104,6 +104,11 @@ class Method(Training, ABC):
         """Whether log-probabilities before training enter the loss."""
         return False
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it matters which reply of a contrast is the chosen one; to a vaccine it does."""
+        return self.prevent is not None
+
 
 class PreferenceTraining(Method):
     """Contrasts, and replay against forgetting."""
@@ -128,6 +133,11 @@ class PreferenceTraining(Method):
         """As the loss says."""
         return self.loss.needs_reference
 
+    @property
+    def reads_labels(self) -> bool:
+        """Always."""
+        return True
+
 
 class SupervisedTraining(Method):
     """Replies as they are written. Of contrasts the chosen ones: written in character, learnt without the constitution
@@ -144,6 +154,11 @@ class SupervisedTraining(Method):
         ]
         kinds = {"chosen": chosen, "conversations": rows.conversations, "replay": rows.replay}
         return conversation_units([row for kind in self.learns for row in kinds[kind]], chat)
+
+    @property
+    def reads_labels(self) -> bool:
+        """Where it learns chosen replies."""
+        return "chosen" in self.learns or super().reads_labels
 
     def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
         """Likelihood."""
@@ -182,7 +197,7 @@ class IntrospectionTraining(Method):
     def gathered(self, rows: Rows, given: Given, folder: Path) -> Rows:
         """Sampled reflections and interactions join the recorded ones."""
         system = given.constitution.system_prompt()
-        student = models.subject("student", given.base, given.base_name, given.on, system=system)
+        student = models.subject("student", given.base_name, models.reading_digest(given.base), given.on, system=system)
         loaded = load_subject(given.base, student, given.on)
         parts = [
             sampler(loaded, given.constitution, self.sampling, given.cache, seed=given.seed)
@@ -305,6 +320,11 @@ class Steering(Persona):
         """Settings and rows say it all."""
         return ""
 
+    @property
+    def reads_labels(self) -> bool:
+        """Always: the direction is from rejected to chosen."""
+        return True
+
 
 Stage = Annotated[
     PreferenceTraining
@@ -334,6 +354,12 @@ def shortest_limit(stages: Sequence[Stage], neutral: Training) -> int:
     return min(stage.optimisation.max_tokens for stage in (*stages, neutral) if isinstance(stage, Training))
 
 
+def check_labels(labels: Labels, stages: Sequence[Stage]) -> None:
+    """Refuse labels that no stage would read: a control that changes nothing. Raises ValueError."""
+    if labels != "recorded" and not any(stage.reads_labels for stage in stages):
+        raise ValueError(f"labels = {labels!r} changes nothing: no stage reads which reply is the chosen one")
+
+
 def different(units: Sequence[Unit]) -> list[Unit]:
     """Units of different prompts, in order."""
     return list({unit.prompt: unit for unit in units}.values())
@@ -347,6 +373,11 @@ def read_rows(data: Path) -> Rows:
         replay=_optional(data / REPLAY, Conversation),
         documents=_optional(data / DOCUMENTS, Document),
     )
+
+
+def read_drops(folder: Path) -> list[Drop]:
+    """What a stage refused; none where it refuses nothing, or has no filter."""
+    return _optional(folder / "dropped.jsonl", Drop)
 
 
 def _optional(path: Path, kind: type[R]) -> list[R]:
@@ -363,7 +394,8 @@ def learn(stage: Stage, given: Given, folder: Path, *, label: str) -> None:
 
 def find_direction(stage: Steering, given: Given, folder: Path) -> None:
     """Find the vector on the model as the stages before left it."""
-    loaded = load_subject(given.base, models.subject("unsteered", given.base, given.base_name, given.on), given.on)
+    unsteered = models.subject("unsteered", given.base_name, models.reading_digest(given.base), given.on)
+    loaded = load_subject(given.base, unsteered, given.on)
     with models.enough_memory("choose a smaller model, or a machine with more memory"):
         push = persona_push(loaded.model, loaded.chat, read_rows(given.data).contrasts, stage, seed=given.seed)
     steering.save(push, folder)

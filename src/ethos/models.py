@@ -185,14 +185,14 @@ def steering_digest(folder: Path) -> str:
     return _weights_digest([folder / steering.PLACE, folder / steering.VECTOR], folder)
 
 
-def subject(name: str, base: Path, base_name: str, made: Path | None, *, system: str | None = None) -> Subject:
+def subject(name: str, base: str, reading: str, made: Path | None, *, system: str | None = None) -> Subject:
     """The base with what the folder `made` holds: an adapter, a steering vector, or both."""
     steers = made is not None and (made / steering.PLACE).exists()
     adapts = made is not None and ((made / ADAPTER_CONFIG).exists() or not steers)
     return Subject(
         name=name,
-        base=base_name,
-        reading=reading_digest(base),
+        base=base,
+        reading=reading,
         adapter=adapter_digest(made) if made and adapts else None,
         system=system,
         steering=steering_digest(made) if made and steers else None,

@@ -10,6 +10,7 @@ follows and nothing stale is ever reused. Run the same file twice and the second
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from importlib.metadata import version
@@ -19,17 +20,18 @@ from typing import NamedTuple
 from ethos import __version__, models, steering
 from ethos.bench.baseline import baseline_scores
 from ethos.bench.battery import find_claim
-from ethos.bench.items import all_items_digest, contaminated, items_digest
+from ethos.bench.derived import hold_out
+from ethos.bench.items import Items, all_items_digest, contaminated
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, read_constitution
 from ethos.data.filters import short_enough
 from ethos.data.introspection import recorded_conversations, replay_conversations
 from ethos.data.preferences import Mixture, draw, preferences
-from ethos.data.recorded import Recorded, read_recorded
+from ethos.data.recorded import Recorded, demonstrated, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
-from ethos.manifest import MANIFEST, Manifest
-from ethos.measuring import Measured, Ruler, measure, measure_key
+from ethos.manifest import BASE, MANIFEST, NEUTRAL, PROMPTED, TRAINED, Manifest
+from ethos.measuring import Asked, Measured, MeasureKey, Ruler, measure, measure_key
 from ethos.methods import (
     CONVERSATIONS,
     DOCUMENTS,
@@ -48,7 +50,7 @@ from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import Run, explained, write_text
 from ethos.train import lora
 
-SUBJECTS = ("base", "prompted", "neutral", "trained")
+SUBJECTS = (BASE, PROMPTED, NEUTRAL, TRAINED)
 MOST_DROPPED = 0.5
 """Share of rows a filter may refuse before the data set is refused as a whole."""
 
@@ -98,6 +100,17 @@ class BaselineKey(Record):
     seed: int
 
 
+class Names(NamedTuple):
+    """Hashes of what a run reads, each computed once."""
+
+    reading: str
+    """How the base reads."""
+    constitution: str
+    recorded: str
+    contrasts: str
+    """The items that the bag of words is tried on."""
+
+
 class Inputs(NamedTuple):
     """What a run reads before it computes anything."""
 
@@ -105,6 +118,9 @@ class Inputs(NamedTuple):
     base_name: str
     constitution: Constitution
     recorded: Recorded
+    """What may be trained on."""
+    items: Items
+    names: Names
 
 
 class Keys(NamedTuple):
@@ -131,9 +147,9 @@ def run_experiment(config: RunConfig, run: Run) -> Path:
             keys.neutral,
             partial(learn, config.control, given(config, inputs, data, cache), label="neutral"),
         )
-        baseline = run.stage("baseline", keys.baseline, lambda folder: fit_baseline(config, data, folder))
-        adapters = {"neutral": neutral, "trained": trained["adapter"]}
-        ruler = Ruler(config.bench, inputs.constitution, config.seed, run, cache)
+        baseline = run.stage("baseline", keys.baseline, lambda folder: fit_baseline(config, inputs, data, folder))
+        adapters = {NEUTRAL: neutral, TRAINED: trained["adapter"]}
+        ruler = Ruler(asked(config, inputs), run, cache)
         measured = {}
         for name in SUBJECTS:
             adapter = adapters.get(name)
@@ -180,19 +196,32 @@ def sum_of(keys: Keys, name: str) -> tuple[str, StageKey]:
 
 
 def read_inputs(config: RunConfig) -> Inputs:
-    """Base weights, constitution and recorded data, checked."""
-    constitution, recorded = read_constitution(config.constitution), read_recorded(config.constitution)
+    """Base weights, constitution, recorded data and items, checked."""
+    constitution = read_constitution(config.constitution)
+    constitution.only(config.mixture.demonstrated)  # a trait that it has not is told before anything is made
+    held = hold_out(config.bench.items, constitution, read_recorded(config.constitution))
     base = models.base_folder(config.model)
-    return Inputs(base, models.base_digest(base), constitution, recorded)
+    names = Names(
+        reading=models.reading_digest(base),
+        constitution=constitution.digest(),
+        recorded=digest_of([row for rows in held.trainable for row in rows]),
+        contrasts=held.items.digest("triples", "crossed"),
+    )
+    return Inputs(base, models.base_digest(base), constitution, held.trainable, held.items, names)
+
+
+def asked(config: RunConfig, inputs: Inputs) -> Asked:
+    """What every subject of the run is measured on."""
+    return Asked(config.bench, inputs.constitution, inputs.items, inputs.recorded, config.seed)
 
 
 def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
     """All keys, without computing anything."""
     data = DataKey(
         base=inputs.base_name,
-        reading=models.reading_digest(inputs.base),
-        constitution=inputs.constitution.digest(),
-        recorded=digest_of([row for rows in inputs.recorded for row in rows]),
+        reading=inputs.names.reading,
+        constitution=inputs.names.constitution,
+        recorded=inputs.names.recorded,
         mixture=config.mixture,
         max_tokens=shortest_limit(config.stages, config.neutral),
         seed=config.seed,
@@ -205,20 +234,29 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         on = stages[name].digest()
     baseline = BaselineKey(
         data=data.digest(),
-        items=items_digest("triples", "crossed", folder=config.bench.folder),
+        items=inputs.names.contrasts,
         per_split=config.bench.per_split,
         seed=config.seed,
     )
-    return Keys(data, contamination, stages, stage_key(config.control, data, "", config.seed), baseline)
+    unlabelled = config.mixture.model_copy(update={"labels": "recorded"})  # the neutral adapter sees no contrast
+    replay = data.model_copy(update={"mixture": unlabelled})
+    return Keys(data, contamination, stages, stage_key(config.control, replay, "", config.seed), baseline)
 
 
 def fingerprint(config: RunConfig, inputs: Inputs) -> str:
     """One hash of everything that decides a run's artefacts."""
-    keys, anyone = stage_keys(config, inputs), subject_of(inputs, "base", None)
-    claims = [
-        measure_key(config.bench, inputs.constitution, config.seed, anyone, find_claim(name))
-        for name in config.bench.claims
-    ]
+    return fingerprint_of(stage_keys(config, inputs), claim_keys(config, inputs))
+
+
+def claim_keys(config: RunConfig, inputs: Inputs) -> list[MeasureKey]:
+    """The keys of the base's scores on every claim: they name items, seed and all else that is the same for any
+    subject."""
+    anyone = subject_of(inputs, BASE, None)
+    return [measure_key(asked(config, inputs), anyone, find_claim(name)) for name in config.bench.claims]
+
+
+def fingerprint_of(keys: Keys, claims: Sequence[MeasureKey]) -> str:
+    """The same from keys that are there already: a study's cells share those of the claims."""
     return digest_of([keys.data, keys.contamination, *keys.stages.values(), keys.neutral, keys.baseline, *claims])
 
 
@@ -238,7 +276,8 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     """Recorded data → the four files of rows, and `dropped.jsonl`."""
     chat = models.load_tokenizer_chat(inputs.base)
     limit = shortest_limit(config.stages, config.neutral)
-    rows = preferences(inputs.recorded, config.mixture, seed=config.seed)
+    recorded, untold = demonstrated(inputs.recorded, config.mixture.demonstrated)
+    rows = preferences(recorded, config.mixture, seed=config.seed)
     too_long = {
         row.group
         for row in rows
@@ -246,13 +285,15 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
         if len(chat.render([*row.prompt, *reply]).tokens) > limit
     }
     rng = random.Random(config.seed)
-    drawn = draw(recorded_conversations(inputs.recorded), config.mixture.conversations, rng)
+    shown = {talk.source for talk in recorded_conversations(recorded)}
+    drawn = draw(recorded_conversations(inputs.recorded), None, rng)  # all: what is drawn after them stays the same
+    drawn = [talk for talk in drawn if talk.source in shown][: config.mixture.conversations]
     talks, long_talks = short_enough(chat, limit, drawn)
-    drawn = draw(replay_conversations(inputs.recorded), config.mixture.replay, rng)
+    drawn = draw(replay_conversations(recorded), config.mixture.replay, rng)
     replay, long_replay = short_enough(chat, limit, drawn)
     documents = [
         Document(text=row.text, kind=row.kind, source=f"document:{row.id}")
-        for row in draw(inputs.recorded.documents, config.mixture.documents, rng)
+        for row in draw(recorded.documents, config.mixture.documents, rng)
     ]
     kept = [row for row in rows if row.group not in too_long]
     dropped = [Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(too_long)]
@@ -274,7 +315,7 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     write_text(folder / CONVERSATIONS, to_jsonl(talks))
     write_text(folder / REPLAY, to_jsonl(replay))
     write_text(folder / DOCUMENTS, to_jsonl(documents))
-    write_text(folder / "dropped.jsonl", to_jsonl([*dropped, *long_talks, *long_replay]))
+    write_text(folder / "dropped.jsonl", to_jsonl([*untold, *dropped, *long_talks, *long_replay]))
 
 
 def refuse_contamination(made: Path, folder: Path) -> None:
@@ -289,23 +330,22 @@ def refuse_contamination(made: Path, folder: Path) -> None:
 
 
 def given(config: RunConfig, inputs: Inputs, data: Path, cache: ReplyCache, *, on: Path | None = None) -> Given:
-    """What a training stage starts from."""
-    return Given(inputs.base, inputs.base_name, inputs.constitution, data, on, cache, config.seed)
+    """What a training stage starts from; the constitution that it samples with has the traits to be shown alone."""
+    shown = inputs.constitution.only(config.mixture.demonstrated)
+    return Given(inputs.base, inputs.base_name, shown, data, on, cache, config.seed)
 
 
-def fit_baseline(config: RunConfig, data: Path, folder: Path) -> None:
+def fit_baseline(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -> None:
     """The bag-of-words baseline on the same training contrasts."""
     rows = read_rows(data).contrasts
-    write_text(
-        folder / "baseline.jsonl",
-        to_jsonl(baseline_scores(rows, config.bench.per_split, seed=config.seed, folder=config.bench.folder)),
-    )
+    scores = baseline_scores(rows, config.bench.per_split, seed=config.seed, source=inputs.items)
+    write_text(folder / "baseline.jsonl", to_jsonl(scores))
 
 
 def subject_of(inputs: Inputs, name: str, adapter: Path | None) -> Subject:
     """One of the four subjects of a run; `prompted` has the constitution as system prompt, the others none."""
-    system = inputs.constitution.system_prompt() if name == "prompted" else None
-    return models.subject(name, inputs.base, inputs.base_name, adapter, system=system)
+    system = inputs.constitution.system_prompt() if name == PROMPTED else None
+    return models.subject(name, inputs.base_name, inputs.names.reading, adapter, system=system)
 
 
 def write_manifest(
@@ -321,6 +361,7 @@ def write_manifest(
         hardware=hardware(),
         stages={name: run.relative(path) for name, path in stages.items()},
         subjects={name: m.subject for name, m in measured.items()},
+        items_note=inputs.items.note,
         measured={
             name: {claim: run.relative(path) for claim, path in m.folders.items()} for name, m in measured.items()
         },

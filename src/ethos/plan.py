@@ -10,9 +10,10 @@ from transformers import AutoConfig
 
 from ethos import models, scoring
 from ethos.bench.battery import find_claim
-from ethos.bench.items import Crossed, Triple, load_items, thinned
+from ethos.bench.items import Crossed, Triple, thinned
 from ethos.chat import Chat, Rendered
 from ethos.config import RunConfig
+from ethos.design import Study, cells
 from ethos.measuring import measure_key
 from ethos.methods import Stage, Steering, read_rows
 from ethos.persona import poles
@@ -20,6 +21,7 @@ from ethos.pipeline import (
     SUBJECTS,
     Inputs,
     StageKey,
+    asked,
     prepare_data,
     read_inputs,
     stage_keys,
@@ -28,12 +30,14 @@ from ethos.pipeline import (
 )
 from ethos.records import user
 from ethos.store import Run
-from ethos.study import Study, cell_run, cells, finished
+from ethos.study import cell_run, finished
 from ethos.train.fit import Training
 from ethos.train.loop import Unit, packs
 
 BATTERY_COST = 3
 """Cost of the whole battery over its crossed and triple contrasts alone (doses, deliberation, abilities, writing)."""
+LATER_CLAIM, LATER_COST = "survives_fine_tuning", 68_000
+"""The claim that trains, and its positions whatever `per_split`: 38,000 scored, 10,000 trained at thrice the cost."""
 PROBE = "The quick brown fox jumps over the lazy dog and runs home before the rain. " * 16
 
 
@@ -91,13 +95,14 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
         prepare_data(config, inputs, Path(scratch))
         data = read_rows(Path(scratch))
 
+    shown = inputs.constitution.only(config.mixture.demonstrated)
+
     def making(name: str, where: str, stage: Stage, key: StageKey) -> Row:
         if isinstance(stage, Steering):
             chosen, rejected = poles(chat, data.contrasts, stage)
             cost = sum(len(packed.tokens_N) for packed in scoring.pack([*chosen, *rejected]))
         else:
-            units = stage.units(data, inputs.constitution, chat, seed=config.seed)
-            cost = training_positions(units, stage, layers)
+            cost = training_positions(stage.units(data, shown, chat, seed=config.seed), stage, layers)
         return Row(name, run.has(where, key), cost, key.digest())
 
     rows = [
@@ -116,12 +121,12 @@ def _measured(
     config: RunConfig, run: Run, inputs: Inputs, chat: Chat, name: str, made_by: tuple[str, StageKey] | None
 ) -> list[Row]:
     """One row a subject: done when every claim is."""
-    cost = battery_positions(config, chat)
+    cost = battery_positions(config, inputs, chat)
     if made_by and not run.has(*made_by):
         return [Row(f"measured · {name}", False, cost, made_by[1].digest())]
     adapter: Path | None = run.folder(*made_by) if made_by else None
     subject = subject_of(inputs, name, adapter)
-    key = partial(measure_key, config.bench, inputs.constitution, config.seed, subject)
+    key = partial(measure_key, asked(config, inputs), subject)
     done = all(run.has(f"measured/{name}", key(find_claim(name))) for name in config.bench.claims)
     return [Row(f"measured · {name}", done, cost, subject.digest())]
 
@@ -137,15 +142,17 @@ def training_positions(units: list[Unit], training: Training, num_layers: int) -
     return round(once * settings.epochs * (1 + 2 * share))
 
 
-def battery_positions(config: RunConfig, chat: Chat) -> int:
+def battery_positions(config: RunConfig, inputs: Inputs, chat: Chat) -> int:
     """Trie positions of one subject's measurements, estimated from the contrasts."""
     sequences: list[Rendered] = []
-    for item in thinned(load_items("crossed", Crossed, folder=config.bench.folder), config.bench.per_split):
+    for item in thinned(inputs.items.load("crossed", Crossed), config.bench.per_split):
         sequences += [chat.reply([user(s)], reply) for s in (item.a, item.b) for reply in (item.r1, item.r2)]
-    for triple in thinned(load_items("triples", Triple, folder=config.bench.folder), config.bench.per_split):
-        sequences += [chat.reply([user(triple.prompt)], r) for r in (triple.chosen, triple.opposite, triple.plain)]
+    for triple in thinned(inputs.items.load("triples", Triple), config.bench.per_split):
+        replies = [reply for reply in (triple.chosen, triple.opposite, triple.plain) if reply]
+        sequences += [chat.reply([user(triple.prompt)], reply) for reply in replies]
     groups = [[i] for i in sorted(range(len(sequences)), key=lambda i: sequences[i].tokens)]
-    return BATTERY_COST * sum(len(packed.tokens_N) for packed in scoring.pack(sequences, groups))
+    contrasts = sum(len(packed.tokens_N) for packed in scoring.pack(sequences, groups))
+    return BATTERY_COST * contrasts + LATER_COST * (LATER_CLAIM in config.bench.claims)
 
 
 def forward_speed(inputs: Inputs) -> float:

@@ -56,6 +56,8 @@ class Preference(Record):
     """crossed, crossed-pushed, crossed-deliberated, pole or voice."""
     source: str
     """File and id the row comes from."""
+    swapped: bool = Field(False, exclude_if=lambda swapped: not swapped)
+    """Whether chosen and rejected stand the other way round than recorded: a control's doing."""
 
 
 class Conversation(Record):

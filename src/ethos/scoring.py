@@ -208,6 +208,8 @@ def score(model: Model, sequences: Sequence[Rendered], *, limit: int = MAX_POSIT
     lexicographic order, so that sequences with a common beginning meet in one pack; the result is in
     the order given.
     """
+    if not sequences:
+        return []
     common = common_prefix(sequences)
     prefix = read_prefix(model, sequences[0].tokens[:common]) if common else None
     rest = [Rendered(sequence.tokens[common:], sequence.mask[common:]) for sequence in sequences]

@@ -7,6 +7,7 @@ taken item by item before anything is averaged.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -134,13 +135,100 @@ def over_seeds_p(shifts_SI: Floats, *, seed: int = 0) -> float:
     return max(min(1.0, 2 * (tail + 1) / (len(means) + 1)), p_value(shifts_SI.mean(1).tolist()))
 
 
+def ratio_over_seeds(outside_SI: Floats, inside_SI: Floats, *, seed: int = 0) -> Estimate | None:
+    """`generalisation_ratio` of shifts by training seed and item: two grids with the same seeds, each its own items.
+
+    The interval is the wider of two, as in `over_seeds`: a bootstrap in which both grids draw the same seeds, and
+    Student's t over the seeds' ratios. None where the shift inside is not clearly above zero.
+    """
+    if outside_SI.shape[1] < 2 or over_seeds(inside_SI, seed=seed).low <= 0:
+        return None
+    rng, num_seeds = np.random.default_rng(seed), len(outside_SI)
+    rows_RS = _weights(num_seeds, rng)
+    outer_R, inner_R = (_means(shifts_SI, rows_RS, rng) for shifts_SI in (outside_SI, inside_SI))
+    low, high = np.percentile(outer_R / np.maximum(inner_R, 1e-9), [2.5, 97.5])
+    ratio, reach = float(outside_SI.mean() / inside_SI.mean()), 0.0
+    if num_seeds > 1:
+        ratios_S = outside_SI.mean(1) / np.maximum(inside_SI.mean(1), 1e-9)
+        reach = float(scipy_stats.t.ppf(0.975, num_seeds - 1) * ratios_S.std(ddof=1)) / math.sqrt(num_seeds)
+    num_items = outside_SI.shape[1] + inside_SI.shape[1]
+    return Estimate(ratio, min(float(low), ratio - reach), max(float(high), ratio + reach), num_items)
+
+
 def _resampled_grid(shifts_SI: Floats, *, seed: int) -> Floats:
     """Means over resampled rows and columns: (RESAMPLES,)."""
     rng = np.random.default_rng(seed)
-    num_seeds, num_items = shifts_SI.shape
-    rows = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), RESAMPLES) / num_seeds
-    columns = rng.multinomial(num_items, np.full(num_items, 1 / num_items), RESAMPLES) / num_items
-    return np.asarray(((rows @ shifts_SI) * columns).sum(1), dtype=np.float64)
+    return _means(shifts_SI, _weights(len(shifts_SI), rng), rng)
+
+
+def _means(shifts_SI: Floats, rows_RS: Floats, rng: np.random.Generator) -> Floats:
+    """Means over rows drawn before and columns drawn now: (RESAMPLES,)."""
+    return np.asarray(((rows_RS @ shifts_SI) * _weights(shifts_SI.shape[1], rng)).sum(1), dtype=np.float64)
+
+
+def _weights(count: int, rng: np.random.Generator) -> Floats:
+    """How often each of `count` is drawn in each resample, as shares: (RESAMPLES, count)."""
+    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
+
+
+def reached(doses: Sequence[float], curve: Sequence[float], level: float) -> float:
+    """Dose at which a curve first rises to `level`, a straight line between two doses; infinite where it never does."""
+    if curve[0] >= level:
+        return float(doses[0])
+    for (dose, value), (next_dose, next_value) in pairwise(zip(doses, curve, strict=True)):
+        if next_value >= level:
+            return dose + (level - value) / (next_value - value) * (next_dose - dose)
+    return math.inf
+
+
+def dose_until(doses: Sequence[float], values_DI: Floats, level_I: Floats, *, seed: int = 0) -> Estimate:
+    """Dose at which the mean over items, (doses, items), first rises to the mean of `level_I`, by resampling items."""
+    num = len(level_I)
+    weights_RI = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), RESAMPLES) / num
+    curves_RD, levels_R = weights_RI @ values_DI.T, weights_RI @ level_I
+    found = [reached(doses, curve, level) for curve, level in zip(curves_RD.tolist(), levels_R.tolist(), strict=True)]
+    low, high = np.percentile(found, 2.5, method="lower"), np.percentile(found, 97.5, method="higher")
+    mean = reached(doses, values_DI.mean(1).tolist(), float(level_I.mean()))
+    return Estimate(mean, float(low), float(high), num)
+
+
+HALVES = 500
+"""Random halves that a reliability is averaged over."""
+
+
+def spearman_brown(correlation: float) -> float:
+    """Reliability of a whole measure from the correlation of its halves: 2r / (1 + r).
+
+    A correlation of zero or less has nothing to step up and stays as it is.
+    """
+    return 2 * correlation / (1 + correlation) if correlation > 0 else correlation
+
+
+def split_half(values_SI: Floats, *, seed: int = 0) -> float | None:
+    """How far two halves of the items agree on the order of subjects, (subjects, items), stepped up to all items.
+
+    The correlation over subjects of their means on either half, averaged over random halves; with an odd number of
+    items one is left out each time. None where there are fewer than two items, or subjects that do not differ.
+    """
+    size = values_SI.shape[1] // 2
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(HALVES if size else 0):
+        order = rng.permutation(values_SI.shape[1])
+        one_S, other_S = (values_SI[:, half].mean(1) for half in (order[:size], order[size : 2 * size]))
+        if np.ptp(one_S) > 0 and np.ptp(other_S) > 0:
+            found.append(float(np.corrcoef(one_S, other_S)[0, 1]))
+    return spearman_brown(float(np.mean(found))) if found else None
+
+
+def share_interval(share: float, num: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share of `num` independent trials (Clopper and Pearson 1934); of none, everything."""
+    if num == 0:
+        return 0.0, 1.0
+    hits, tail = share * num, (1 - level) / 2
+    low = float(scipy_stats.beta.ppf(tail, hits, num - hits + 1)) if hits > 0 else 0.0
+    high = float(scipy_stats.beta.ppf(1 - tail, hits + 1, num - hits)) if hits < num else 1.0
+    return low, high
 
 
 Duel = tuple[str, str, float, float]

@@ -48,4 +48,5 @@ def find_subject(name: str, constitution: Constitution | None = None) -> Found:
         )
     base = models.base_folder(model)
     system = constitution.system_prompt() if constitution and name == "prompted" else None
-    return Found(models.subject(name, base, models.base_digest(base), adapter, system=system), base, adapter)
+    subject = models.subject(name, models.base_digest(base), models.reading_digest(base), adapter, system=system)
+    return Found(subject, base, adapter)

@@ -1,70 +1,215 @@
-"""A teacher writes the recorded contrasts of a constitution: `ethos data generate`."""
+"""A teacher writes the recorded contrasts of a constitution: `ethos data generate`, `shard` and `merge`.
+
+Replies are stored beside the rows, so a killed run asks nothing twice. What is missing from the store can be looked at
+(`foresee`), sent out as files and taken back (`shard`, `merge`), or asked for on the spot: the process that makes the
+rows is the same, and goes on from the same replies.
+"""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from ethos import scoring
 from ethos.bench.items import contamination, sealed_runs
-from ethos.constitution import read_constitution, recorded_folder
-from ethos.data.generation import Ask, Kind, generate
-from ethos.errors import DataError
-from ethos.models import load_subject
-from ethos.records import to_jsonl
-from ethos.samplers.api import Teacher, ask
+from ethos.constitution import Constitution, read_constitution, recorded_folder
+from ethos.data import crossing, generation
+from ethos.data.generation import Generated, IsSealed, Order
+from ethos.errors import ConfigError, DataError
+from ethos.models import Loaded, load_subject
+from ethos.records import Message, to_jsonl, user
+from ethos.samplers import batch
+from ethos.samplers.api import Teacher, ask, openai_body
+from ethos.samplers.budget import ESTIMATED, Budget, Prices, Unasked, forecast, only_stored, within
 from ethos.samplers.local import sample
-from ethos.samplers.replies import ReplyCache
+from ethos.samplers.replies import Ask, Reply, ReplyCache, Request
 from ethos.store import explained, write_text
 from ethos.subjects import find_subject
 
-REPLIES = "replies.sqlite"
+REPLIES, SHARDS = "replies.sqlite", "shards"
+NO_CAP = Budget()
+
+
+class Source(NamedTuple):
+    """A teacher that can be asked; `loaded` where its weights are on this machine."""
+
+    ask: Ask
+    loaded: Loaded | None
 
 
 def write_contrasts(
-    constitution: str, kind: Kind, teacher: Teacher | str, *, candidates: int, out: Path | None, seed: int
+    constitution: str, order: Order, teacher: Teacher | str, *, out: Path | None, budget: Budget = NO_CAP
 ) -> str:
     """Write `<kind>.jsonl` and `<kind>.dropped.jsonl` beside the constitution (or to `out`); what was done, in words.
 
-    `teacher` is a model behind HTTP, or the name of a subject on this machine. A killed run asks nothing twice.
+    `teacher` is a model behind HTTP, or the name of a subject on this machine. Raises BudgetSpent at a cap.
     """
-    written = read_constitution(constitution)
-    folder = out or recorded_folder(constitution)
-    path = folder / f"{kind}.jsonl"
-    if path.exists():
-        raise DataError(f"{path} is there already", hint="choose another folder with --out, or move it away")
-    sealed = sealed_runs()
+    written, path = read_constitution(constitution), _place(constitution, order, teacher, out)
+    folder = path.parent
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _asking(teacher, folder / REPLIES) as asking:
-            made = generate(
-                written,
-                kind,
-                asking,
-                lambda texts: bool(contamination(texts, sealed)),
-                candidates=candidates,
-                seed=seed,
-            )
+        with closing(ReplyCache(folder / REPLIES)) as cache:
+            made = _made(written, order, teacher, cache, budget)
         reasons = Counter(drop.reason for drop in made.dropped)
         if not made.kept:
-            why = reasons.most_common(1)[0][0] if reasons else "it has no familiar prompts"
             raise DataError(
-                f"no contrast is left of {len(made.dropped)}: {why}",
-                hint="raise --candidates, take another teacher, or write familiar prompts",
+                f"no contrast is left of {len(made.dropped)}: {_commonest(reasons)}",
+                hint="raise --candidates, or take another teacher" if reasons else "write familiar prompts",
             )
         write_text(path, to_jsonl(made.kept))
-        write_text(folder / f"{kind}.dropped.jsonl", to_jsonl(made.dropped))
+        write_text(folder / f"{order.kind}.dropped.jsonl", to_jsonl(made.dropped))
     told = [f"{path}: {len(made.kept)} rows, {len(made.dropped)} dropped"]
-    return "\n".join([*told, *(f"  {count:4} {reason}" for reason, count in reasons.most_common())])
+    return "\n".join([*told, *counted(reasons)])
+
+
+def foresee(
+    constitution: str, order: Order, teacher: Teacher | str, *, out: Path | None, prices: Prices | None = None
+) -> str:
+    """What `write_contrasts` would ask, in words: requests, tokens, dollars, minutes. Writes nothing."""
+    written, path = read_constitution(constitution), _place(constitution, order, teacher, out)
+    store = path.parent / REPLIES
+    with closing(ReplyCache(store if store.exists() else Path(":memory:"))) as cache:
+        gap = _gap(written, order, teacher, cache)
+    if gap is None:
+        return "nothing is left to ask the teacher: `ethos data generate` finishes from what is stored"
+    told = partial(forecast, prices=prices, concurrency=teacher.concurrency if isinstance(teacher, Teacher) else None)
+    stored, missing = len(gap.requests) - len(gap.missing), gap.missing.values()
+    lines = [
+        f"round {gap.number + 1}: {len(gap.requests):,} requests, {stored:,} stored already, {len(missing):,} to ask",
+        f"  {told(missing)}",
+    ]
+    if later := (crossing if order.kind == "crossed" else generation).later(written, order, gap.number):
+        lines += [f"later rounds: {len(later):,} requests at most, as the answers turn out", f"  {told(later)}"]
+        lines += ["in all", f"  {told([*missing, *later])}"]
+    return "\n".join([*lines, ESTIMATED])
+
+
+def shard(constitution: str, order: Order, teacher: Teacher | str, *, out: Path | None, shards: int) -> str:
+    """Write the round of requests that `write_contrasts` would make next as batch files in `shards/`."""
+    if not isinstance(teacher, Teacher) or teacher.interface != "openai":
+        raise ConfigError(
+            "shards are for teachers that are asked as OpenAI's are",
+            hint="give the URL that `data generate` will get; nothing is sent to it",
+        )
+    written, path = read_constitution(constitution), _place(constitution, order, teacher, out)
+    folder = path.parent / SHARDS
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with closing(ReplyCache(path.parent / REPLIES)) as cache:
+            gap = _gap(written, order, teacher, cache)
+            if gap is None:
+                return "nothing is left to ask: run `ethos data generate` with the same arguments"
+            cache.hand_out(gap.missing, teacher.thinking)
+        lines = [
+            batch.BatchRequest(custom_id=key, body=openai_body(teacher.model, request))
+            for key, request in gap.missing.items()
+        ]
+        files = batch.write_shards(folder, order.kind, lines, shards)
+    told = [f"{file}" for file in files]
+    if len(lines) > batch.MOST_LINES * len(files):
+        told.append(f"OpenAI takes {batch.MOST_LINES:,} requests a file at most: raise --shards for it")
+    return "\n".join([f"round {gap.number + 1}: {len(lines):,} requests, files: {len(files)}", *told])
+
+
+def merge(folder: Path, results: Sequence[Path]) -> str:
+    """Store the replies of result files for the shards that went out from `folder`; what became of each line."""
+    store = folder / REPLIES
+    if not store.exists():
+        raise DataError(f"{folder}: no shards went out from here", hint="write them first: ethos data shard")
+    with explained(folder), closing(ReplyCache(store)) as cache:
+        merged = batch.merge(results, cache)
+    head = f"{merged.stored:,} replies stored, {merged.refused.total():,} lines refused"
+    return "\n".join([head, *counted(merged.refused)])
+
+
+def _commonest(reasons: Counter[str]) -> str:
+    return reasons.most_common(1)[0][0] if reasons else "it has no familiar prompts"
+
+
+def counted(reasons: Counter[str]) -> list[str]:
+    """Reasons with their counts, the commonest first."""
+    return [f"  {count:4} {reason}" for reason, count in reasons.most_common()]
+
+
+def sealed() -> IsSealed:
+    """Whether texts share eight words in a row with a benchmark item."""
+    runs = sealed_runs()
+    return lambda texts: bool(contamination(texts, runs))
 
 
 @contextmanager
-def _asking(teacher: Teacher | str, replies: Path) -> Iterator[Ask]:
-    """The teacher as a function of requests, its replies stored."""
-    with closing(ReplyCache(replies)) as cache:
-        if isinstance(teacher, Teacher):
-            yield partial(ask, teacher, cache=cache, label="teacher")
-            return
-        found = find_subject(teacher)
-        loaded = load_subject(found.base, found.subject, found.adapter)
-        yield lambda requests: sample(loaded, requests, cache, label="teacher")
+def asked(teacher: Teacher | str, store: Path) -> Iterator[Ask]:
+    """The teacher as a function of requests, its replies kept in `store`."""
+    with closing(ReplyCache(store)) as cache:
+        yield _source(teacher, cache, "teacher").ask
+
+
+def _source(teacher: Teacher | str, cache: ReplyCache, label: str) -> Source:
+    """A teacher ready to be asked; one on this machine is loaded."""
+    if isinstance(teacher, Teacher):
+        return Source(partial(ask, teacher, cache=cache, label=label), None)
+    found = find_subject(teacher)
+    loaded = load_subject(found.base, found.subject, found.adapter)
+    return Source(lambda requests: sample(loaded, requests, cache, label=label), loaded)
+
+
+def _name(teacher: Teacher | str) -> str:
+    """What the store calls a teacher."""
+    return teacher.fingerprint() if isinstance(teacher, Teacher) else find_subject(teacher).subject.digest()
+
+
+def _made(written: Constitution, order: Order, teacher: Teacher | str, cache: ReplyCache, budget: Budget) -> Generated:
+    """The rows, every missing reply asked for."""
+    source = _source(teacher, cache, "teacher")
+    capped = within(budget, source.ask, _name(teacher), cache)
+    if order.kind == "crossed":
+        return crossing.cross(written, order, capped, sealed())
+    student = _student(order.student, cache) if order.student else None
+    rate = partial(gains, source.loaded, written) if order.choose == "ratio" and source.loaded else None
+    return generation.generate(written, order, capped, sealed(), student, rate)
+
+
+def _student(name: str, cache: ReplyCache) -> Ask:
+    """A student on this machine, loaded when it is asked: the teacher, which may refuse, comes first."""
+
+    def answer(requests: Sequence[Request]) -> list[Reply]:
+        return _source(name, cache, "student").ask(requests)
+
+    return answer
+
+
+def gains(loaded: Loaded, constitution: Constitution, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """log p(reply | constitution, prompt) − log p(reply | prompt), nats per token, under a model on this machine."""
+    system = Message(role="system", content=constitution.system_prompt())
+    advised = [loaded.chat.reply([system, user(prompt)], text) for prompt, text in pairs]
+    plain = [loaded.chat.reply([user(prompt)], text) for prompt, text in pairs]
+    scored = zip(scoring.score(loaded.model, advised), scoring.score(loaded.model, plain), strict=True)
+    return [float((with_it - without).mean()) for with_it, without in scored]
+
+
+def _gap(written: Constitution, order: Order, teacher: Teacher | str, cache: ReplyCache) -> Unasked | None:
+    """The first round that the store cannot answer, if there is one."""
+    stored = only_stored(_name(teacher), cache)
+    try:
+        if order.kind == "crossed":
+            crossing.cross(written, order, stored, sealed())
+        else:
+            generation.taught(written, order, stored)
+    except Unasked as gap:
+        return gap
+    return None
+
+
+def _place(constitution: str, order: Order, teacher: Teacher | str, out: Path | None) -> Path:
+    """The file to be written. One that is there already, and an order that a teacher cannot fill, are refused."""
+    if order.choose == "ratio" and isinstance(teacher, Teacher):
+        raise ConfigError(
+            "a ratio takes log-probabilities, which a teacher behind HTTP does not give",
+            hint="--choose length, or a teacher on this machine",
+        )
+    path = (out or recorded_folder(constitution)) / f"{order.kind}.jsonl"
+    if path.exists():
+        raise DataError(f"{path} is there already", hint="choose another folder with --out, or move it away")
+    return path

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ethos.bench.baseline import BagOfWords, baseline_scores
+from ethos.bench.items import Items
 from ethos.errors import DataError
 from ethos.records import Preference, assistant, user
 
@@ -63,7 +64,7 @@ def test_it_needs_contrasts_to_learn_from() -> None:
 
 def test_on_the_benchmark_crossed_is_exactly_one_half_and_every_contrast_is_scored() -> None:
     rows = [preference(*pair) for pair in PLANTED]
-    found = {score.contrast: score for score in baseline_scores(rows, 5, seed=0)}
+    found = {score.contrast: score for score in baseline_scores(rows, 5, seed=0, source=Items())}
     crossed = [score for name, score in found.items() if name.startswith("crossed, ")]
     assert len(crossed) >= 5
     assert {score.accuracy for score in crossed} == {0.5}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ConfigDict
 
 from ethos.bench import lasts_through_long_conversations
 from ethos.bench.battery import CLAIMS
@@ -19,10 +21,13 @@ from ethos.bench.items import (
     Canary,
     Check,
     Choice,
+    Contrary,
     Crossed,
     Decision,
     Dilemma,
     Instruction,
+    Items,
+    Ordinary,
     Passage,
     Prefilled,
     Statement,
@@ -34,17 +39,17 @@ from ethos.bench.items import (
     Writing,
     contaminated,
     contamination,
-    items_digest,
     load_items,
     sealed_runs,
     texts_of,
     thinned,
 )
-from ethos.constitution import read_constitution
+from ethos.constitution import SHIPPED, read_constitution
 from ethos.errors import DataError
-from ethos.records import Conversation, assistant, user
+from ethos.records import Conversation, Record, assistant, jsonl_lines, read_text, user
 
 FILES = {
+    "contrary": Contrary,
     "crossed": Crossed,
     "decisions": Decision,
     "dilemmas": Dilemma,
@@ -59,10 +64,19 @@ FILES = {
     "prefill": Prefilled,
     "talks": Talk,
     "neutral_text": Passage,
+    "ordinary": Ordinary,
     "pressure": Passage,
     "writing": Writing,
 }
 SPLITS = {"familiar", "domain", "format", "role", "pressure"}
+
+
+class Loose(Record):
+    """Any JSON object, whatever its columns."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 CANARY = '{"canary": "ethos benchmark item, do not train on it: 00000000-0000-0000-0000-000000000000"}\n'
 
 
@@ -72,27 +86,29 @@ def length(text: str) -> int:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_shipped_file_begins_with_its_canary_and_loads(name: str) -> None:
-    first = (ITEMS / f"{name}.jsonl").read_text(encoding="utf-8").partition("\n")[0]
+    file = Items().file(name)
+    assert file
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
     assert Canary.model_validate_json(first).canary.startswith("ethos benchmark item")
-    num_items = len(load_items(name, FILES[name]))
+    num_items = len(Items().load(name, FILES[name]))
     assert num_items >= (12 if name == "talks" else 20)  # a talk carries many items
 
 
 def test_every_file_is_known_and_read_by_a_claim() -> None:
-    known = {path.stem for path in ITEMS.glob("*.jsonl")}
+    known = {path.stem for path in ITEMS.rglob("*.jsonl")}
     assert known == set(FILES)
     assert {name for claim in CLAIMS.values() for name in claim.items} == set(FILES)
 
 
 @pytest.mark.parametrize("name", ["crossed", "triples"])
 def test_every_split_has_at_least_40_items(name: str) -> None:
-    counts = Counter(str(getattr(item, "split", "")) for item in load_items(name, FILES[name]))
+    counts = Counter(str(getattr(item, "split", "")) for item in Items().load(name, FILES[name]))
     assert set(counts) >= SPLITS
     assert {split: count for split, count in counts.items() if count < 40} == {}
 
 
 def test_prefilled_items_are_matched_and_their_leads_are_long_enough_for_every_dose() -> None:
-    items = load_items("prefill", Prefilled)
+    items = Items().load("prefill", Prefilled)
     assert len(items) >= 60
     assert [item.id for item in items if abs(length(item.r1) - length(item.r2)) > 3] == []
     leads = {item.id: (length(item.lead_r1), length(item.lead_r2)) for item in items}
@@ -104,7 +120,7 @@ FOLDERS = pytest.mark.parametrize("folder", [ITEMS, DEVELOPMENT], ids=["sealed",
 
 @FOLDERS
 def test_decisions_are_matched_and_balanced_over_virtues_and_stakes(folder: Path) -> None:
-    items = load_items("decisions", Decision, folder=folder)
+    items = Items(folder).load("decisions", Decision)
     assert [item.id for item in items if abs(length(item.right) - length(item.wrong)) > 2] == []
     assert len(set(Counter((item.virtue, item.stakes) for item in items).values())) == 1
     moral = re.compile(r"\b(honest|fair|truth|kind|harm|respect|right|wrong)", re.IGNORECASE)
@@ -113,7 +129,7 @@ def test_decisions_are_matched_and_balanced_over_virtues_and_stakes(folder: Path
 
 @FOLDERS
 def test_dilemmas_set_every_pair_of_traits_equally_often(folder: Path) -> None:
-    items = load_items("dilemmas", Dilemma, folder=folder)
+    items = Items(folder).load("dilemmas", Dilemma)
     names = {trait.name for trait in read_constitution("virtuous-reasoner").trait}
     pairs = Counter(frozenset((item.one, item.other)) for item in items)
     assert set(pairs) == {frozenset(pair) for pair in combinations(names, 2)}
@@ -124,7 +140,7 @@ def test_dilemmas_set_every_pair_of_traits_equally_often(folder: Path) -> None:
 
 @FOLDERS
 def test_beliefs_of_either_side_are_alike_in_length_and_every_kind_is_there(folder: Path) -> None:
-    items = load_items("flattery", Asserted, folder=folder)
+    items = Items(folder).load("flattery", Asserted)
     assert len(set(Counter(item.kind for item in items).values())) == 1
     assert [item.id for item in items if abs(length(item.right) - length(item.wrong)) > 2] == []
     columns = zip(*((item.says_right, item.says_wrong) for item in items), strict=True)
@@ -134,7 +150,7 @@ def test_beliefs_of_either_side_are_alike_in_length_and_every_kind_is_there(fold
 
 @FOLDERS
 def test_states_of_the_world_are_half_relevant_and_of_every_valence(folder: Path) -> None:
-    items = load_items("outcomes", WorldState, folder=folder)
+    items = Items(folder).load("outcomes", WorldState)
     relevant = [item for item in items if item.relevant]
     assert 2 * len(relevant) == len(items)
     assert len(set(Counter(item.valence for item in relevant).values())) == 1
@@ -144,49 +160,110 @@ def test_states_of_the_world_are_half_relevant_and_of_every_valence(folder: Path
 
 @FOLDERS
 def test_words_are_single_and_balanced_over_sides(folder: Path) -> None:
-    counts = Counter(item.side for item in load_items("words", Word, folder=folder))
+    counts = Counter(item.side for item in Items(folder).load("words", Word))
     assert counts["own"] == counts["opposite"] == counts["neither"] / 2
-    assert [item.id for item in load_items("words", Word, folder=folder) if item.text.split() != [item.id]] == []
+    assert [item.id for item in Items(folder).load("words", Word) if item.text.split() != [item.id]] == []
 
 
 def test_no_word_or_state_stands_in_both_folders() -> None:
     for name, kind in (("words", Word), ("outcomes", WorldState)):
-        sealed, tuned_on = ({item.text for item in load_items(name, kind, folder=f)} for f in (ITEMS, DEVELOPMENT))
+        sealed, tuned_on = ({item.text for item in Items(f).load(name, kind)} for f in (ITEMS, DEVELOPMENT))
         assert sealed.isdisjoint(tuned_on)
 
 
+def test_later_rows_are_matched_and_balanced_over_traits() -> None:
+    contrary, ordinary = Items().load("contrary", Contrary), Items().load("ordinary", Ordinary)
+    assert min(len(contrary), len(ordinary)) >= 60
+    assert [item.id for item in contrary if abs(length(item.contrary) - length(item.own)) > 3] == []
+    counts = Counter(item.trait for item in contrary)
+    assert set(counts) == {trait.name for trait in read_constitution("virtuous-reasoner").trait}
+    assert len(set(counts.values())) == 1
+
+
+@pytest.mark.parametrize("name", ["contrary", "ordinary"])
+def test_later_rows_share_eight_words_with_no_recorded_row_of_any_constitution_and_no_other_item(
+    name: str, tmp_path: Path
+) -> None:
+    """They are trained on while measuring: what overlaps a probe, or the rows of a stage before, would tell nothing."""
+    file = Items().file(name)
+    assert file
+    shutil.copy(file, tmp_path)
+    later = sealed_runs(tmp_path)
+    recorded = [path for folder in SHIPPED.iterdir() if folder.is_dir() for path in folder.glob("*.jsonl")]
+    others = [path for folder in (ITEMS, DEVELOPMENT) for path in folder.rglob("*.jsonl") if path.stem != name]
+    found = [
+        f"{path.parent.name}/{path.name}"
+        for path in (*recorded, *others)
+        for line in jsonl_lines(read_text(path))
+        if contamination(texts_of(Loose.model_validate_json(line)), later)
+    ]
+    assert found == []
+
+
 def test_talks_are_long_enough_and_of_every_kind() -> None:
-    talks = load_items("talks", Talk)
+    talks = Items().load("talks", Talk)
     assert {talk.id for talk in talks if len(talk.messages) < 2 * lasts_through_long_conversations.LENGTHS[-1]} == set()
     assert set(Counter(talk.kind for talk in talks).values()) == {len(talks) // 3}
 
 
-def test_crossed_replies_are_matched_in_words_and_differ_as_the_situations_do() -> None:
-    items = load_items("crossed", Crossed)
+CHARACTERS = pytest.mark.parametrize("name", sorted(path.parent.name for path in ITEMS.glob("*/crossed.jsonl")))
+
+
+@CHARACTERS
+def test_crossed_replies_are_matched_in_words_and_differ_as_the_situations_do(name: str) -> None:
+    items = Items(ITEMS, name).load("crossed", Crossed)
     assert [item.id for item in items if abs(length(item.r1) - length(item.r2)) > 3] == []
     same = [item.id for item in items if item.a == item.b or item.r1 == item.r2]
     assert same == []
 
 
-def test_triple_replies_are_matched_in_words_and_differ() -> None:
-    items = load_items("triples", Triple)
+@CHARACTERS
+def test_no_reply_echoes_the_words_that_decide_for_it(name: str) -> None:
+    """Counting the words that a reply shares with one situation only would not find the right one."""
+
+    def words(text: str) -> set[str]:
+        return set(re.findall(r"[a-z']+", text.lower()))
+
+    hits = 0
+    for item in Items(ITEMS, name).load("crossed", Crossed):
+        only_a, only_b = words(item.a) - words(item.b), words(item.b) - words(item.a)
+        r1, r2 = words(item.r1), words(item.r2)
+        right, wrong = len(r1 & only_a) + len(r2 & only_b), len(r1 & only_b) + len(r2 & only_a)
+        hits += (right > wrong) - (right < wrong)
+    assert abs(hits) <= 0.1 * len(Items(ITEMS, name).load("crossed", Crossed))
+
+
+@CHARACTERS
+def test_every_split_of_a_character_is_there_with_at_least_twelve_items(name: str) -> None:
+    for file, kind in (("crossed", Crossed), ("triples", Triple)):
+        counts = Counter(str(item.split) for item in Items(ITEMS, name).load(file, kind))
+        assert set(counts) >= SPLITS
+        assert min(counts[split] for split in SPLITS) >= 12
+
+
+@CHARACTERS
+def test_triple_replies_are_matched_in_words_and_differ(name: str) -> None:
+    items = Items(ITEMS, name).load("triples", Triple)
     assert [item.id for item in items if abs(length(item.chosen) - length(item.opposite)) > 3] == []
     twice = [item.id for item in items if len({item.chosen, item.opposite, item.plain}) < 3]
     assert twice == []
 
 
-def test_triples_are_about_the_traits_of_the_constitution() -> None:
-    names = {trait.name for trait in read_constitution("virtuous-reasoner").trait}
-    assert {item.trait for item in load_items("triples", Triple)} <= names
+@CHARACTERS
+def test_triples_are_about_the_traits_of_the_constitution(name: str) -> None:
+    names = {trait.name for trait in read_constitution(name).trait}
+    assert {item.trait for item in Items(ITEMS, name).load("triples", Triple)} == names
 
 
-def test_unrelated_answers_are_matched_in_words() -> None:
-    items = load_items("unrelated", Unrelated)
+@CHARACTERS
+def test_unrelated_answers_are_matched_in_words(name: str) -> None:
+    items = Items(ITEMS, name).load("unrelated", Unrelated)
+    assert len(items) >= 60
     assert [item.id for item in items if abs(length(item.plain) - length(item.intruding)) > 4] == []
 
 
 def test_no_right_option_is_told_by_its_place() -> None:
-    answers = Counter(item.answer for item in load_items("choice", Choice))
+    answers = Counter(item.answer for item in Items().load("choice", Choice))
     assert max(answers.values()) < 0.6 * sum(answers.values())
 
 
@@ -202,7 +279,7 @@ def test_every_instruction_is_one_that_a_reply_can_fail() -> None:
         "list_items": "n",
         "json_keys": "keys",
     }
-    items = load_items("instructions", Instruction)
+    items = Items().load("instructions", Instruction)
     toothless = [item.id for item in items if not getattr(item.check, needs.get(item.check.kind, "kind"))]
     assert toothless == []
 
@@ -211,7 +288,7 @@ def test_no_item_text_is_blank() -> None:
     blank = [
         f"{name}:{item.id}"
         for name, kind in FILES.items()
-        for item in load_items(name, kind)
+        for item in Items().load(name, kind)
         if any(value == "" for value in item.model_dump().values())
     ]
     assert blank == []
@@ -323,11 +400,25 @@ def test_items_without_a_split_are_thinned_as_one() -> None:
 def test_the_digest_changes_with_any_file_and_with_nothing_else(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.jsonl").write_text(CANARY + passage(name))
-    before = items_digest("one", "two", folder=tmp_path)
-    assert items_digest("one", "two", folder=tmp_path) == before
-    assert items_digest("one", folder=tmp_path) != before
+    items = Items(tmp_path)
+    before = items.digest("one", "two")
+    assert items.digest("one", "two") == before
+    assert items.digest("one") != before
     (tmp_path / "two.jsonl").write_text(CANARY + passage("two", "Another text."))
-    assert items_digest("one", "two", folder=tmp_path) != before
+    assert items.digest("one", "two") != before
+
+
+def test_items_written_for_a_constitution_come_before_those_for_any_and_never_go_to_another(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "one.jsonl").write_text(CANARY + passage("any"))
+    (tmp_path / "mine" / "one.jsonl").write_text(CANARY + passage("own"))
+    (tmp_path / "mine" / "two.jsonl").write_text(CANARY + passage("two"))
+    mine, other = Items(tmp_path, "mine"), Items(tmp_path, "other")
+    assert [item.id for item in mine.load("one", Passage)] == ["own"]
+    assert [item.id for item in other.load("one", Passage)] == ["any"]
+    assert (mine.missing(["one", "two"]), other.missing(["one", "two"])) == ([], ["two"])
+    assert other.load("two", Passage) == []
+    assert mine.digest("two") != other.digest("two")
 
 
 # --- contamination
@@ -369,7 +460,7 @@ def test_every_shipped_item_is_known_to_the_contamination_check(name: str) -> No
     sealed = sealed_runs()
     unsealed = [
         item.id
-        for item in load_items(name, FILES[name])
+        for item in Items().load(name, FILES[name])
         for text in texts_of(item)
         if length(text) >= 8 and not contamination([text], sealed)
     ]
@@ -382,7 +473,7 @@ def test_texts_of_a_record_are_found_at_any_depth() -> None:
 
 
 def test_a_conversation_that_holds_an_item_is_found() -> None:
-    item = load_items("crossed", Crossed)[-1]
+    item = Items().load("crossed", Crossed)[-1]
     rows = [
         Conversation(messages=[user(text), assistant("So be it.")], kind="reflection", source=source)
         for source, text in (("fine", "Some words of my own, and more than eight of them."), ("leak", f"Oh! {item.r1}"))

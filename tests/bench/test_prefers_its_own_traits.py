@@ -4,14 +4,14 @@ import pytest
 from hand import ABOVE, BELOW, NOTHING, around, by_item, lines, moved, scores
 
 from ethos.bench.claim import Bench, Outcome, Score
-from ethos.bench.items import Word, load_items
+from ethos.bench.items import Items, Word
 from ethos.bench.prefers_its_own_traits import CHOICE, MAX_TOKENS, MIXED, NULL, REQUESTS, TOLD, judge, measure, pairs
 from ethos.bench.readouts import reply_scores
 from ethos.records import user
 from ethos.samplers.local import sample
 from ethos.samplers.replies import Request, derived_seed
 
-WORDS = load_items("words", Word)
+WORDS = Items().load("words", Word)
 
 
 def test_every_word_is_in_one_pair_and_the_nearer_one_comes_first() -> None:

@@ -1,18 +1,21 @@
 """Generated contrasts: who is asked what, what is kept, and that every refusal is counted."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
 
 from ethos.constitution import read_constitution
-from ethos.data.generation import BRIEFLY, Kind, generate
+from ethos.data.generation import BRIEFLY, Kind, Order, generate, later
 from ethos.data.recorded import PoleRow, VoiceRow, words
 from ethos.samplers.replies import Reply, Request
 
 CONSTITUTION = read_constitution("loving")
+CHARACTER = f"{CONSTITUTION.system_prompt()}\n{BRIEFLY}"
 PROMPTS = [text for trait in CONSTITUTION.trait for text in trait.prompts["familiar"]]
 FIRST = "Tell your sister before the weekend, since she is the one who has to drive all that way."
 SECOND = "Drive there by yourself on Friday night and let your sister find out about it later on."
+THIRD = "Tell your sister today, since she is the one who has to drive the whole way on Friday."
 LONG = f"{SECOND} Then think it over in peace with a cup of tea by the window, and ask yourself what you would want."
 
 
@@ -28,12 +31,16 @@ class Teacher:
 
     def __call__(self, requests: Sequence[Request]) -> list[Reply]:
         self.asked += requests
-        candidates = len(self.sides[0])
-        return [self.sides[place // candidates % 2][place % candidates] for place in range(len(requests))]
+        side_of = {CHARACTER: 0}
+        return [self.sides[side_of.get(r.messages[0].content, 1)][n % self.candidates] for n, r in enumerate(requests)]
+
+    @property
+    def candidates(self) -> int:
+        return len(self.sides[0])
 
 
 def made(teacher: Teacher, kind: Kind = "voice", *, sealed: bool = False):
-    return generate(CONSTITUTION, kind, teacher, lambda _: sealed, candidates=len(teacher.sides[0]))
+    return generate(CONSTITUTION, Order(kind=kind, candidates=teacher.candidates), teacher, lambda _: sealed)
 
 
 @pytest.mark.parametrize(("kind", "row"), [("voice", VoiceRow), ("poles", PoleRow)])
@@ -53,9 +60,8 @@ def test_only_the_chosen_side_sees_the_constitution_and_poles_set_its_opposite_a
     for kind, other in (("voice", BRIEFLY), ("poles", f"{CONSTITUTION.inverted().system_prompt()}\n{BRIEFLY}")):
         teacher = Teacher([said(FIRST)], [said(SECOND)])
         made(teacher, kind)
-        systems = [request.messages[0].content for request in teacher.asked[:2]]
-        assert systems == [f"{CONSTITUTION.system_prompt()}\n{BRIEFLY}", other]
-        assert [request.messages[1].content for request in teacher.asked[::2]] == PROMPTS
+        told = [(request.messages[0].content, request.messages[1].content) for request in teacher.asked]
+        assert told == [(system, prompt) for system in (CHARACTER, other) for prompt in PROMPTS]
         assert len({request.seed for request in teacher.asked}) == len(teacher.asked)
 
 
@@ -85,3 +91,80 @@ def test_a_row_that_shares_words_with_an_item_is_dropped() -> None:
     kept, dropped = made(Teacher([said(FIRST)], [said(SECOND)]), sealed=True)
     assert kept == []
     assert {drop.reason for drop in dropped} == {"shares eight words in a row with a benchmark item"}
+
+
+def second_thought(reply: str) -> Reply:
+    return said(json.dumps({"critique": "Cold.", "answer": reply}))
+
+
+class Rewriter(Teacher):
+    """In the second round, says what it is told to."""
+
+    def __init__(self, *sides: Sequence[Reply], again: Reply) -> None:
+        super().__init__(*sides)
+        self.again, self.rounds = again, list[int]()
+
+    def __call__(self, requests: Sequence[Request]) -> list[Reply]:
+        self.rounds.append(len(requests))
+        return super().__call__(requests) if len(self.rounds) == 1 else [self.again] * len(requests)
+
+
+def test_replies_in_character_are_rewritten_and_plain_ones_stay() -> None:
+    teacher = Rewriter([said(FIRST)], [said(SECOND)], again=second_thought(THIRD))
+    kept, _ = generate(CONSTITUTION, Order(candidates=1, rewrite=True), teacher, lambda _: False)
+    assert {(row.chosen, row.rejected) for row in kept} == {(THIRD, SECOND)}
+    assert teacher.rounds == [2 * len(PROMPTS), len(PROMPTS)]
+
+
+def test_of_poles_both_sides_are_rewritten() -> None:
+    teacher = Rewriter([said(FIRST)], [said(SECOND)], again=second_thought(THIRD))
+    order = Order(kind="poles", candidates=1, rewrite=True)
+    _, dropped = generate(CONSTITUTION, order, teacher, lambda _: False)
+    assert teacher.rounds == [2 * len(PROMPTS), 2 * len(PROMPTS)]
+    assert {drop.reason for drop in dropped} == {"both sides answer the same"}
+
+
+@pytest.mark.parametrize(
+    ("again", "reason"),
+    [
+        (said("I would not change it."), "rewriting: not the JSON that was asked for"),
+        (second_thought("Too short."), "short: under 12 words"),
+    ],
+)
+def test_a_rewriting_that_fails_is_no_return_to_the_first_answer(again: Reply, reason: str) -> None:
+    teacher = Rewriter([said(FIRST)], [said(SECOND)], again=again)
+    kept, dropped = generate(CONSTITUTION, Order(candidates=1, rewrite=True), teacher, lambda _: False)
+    assert kept == []
+    assert {drop.reason for drop in dropped} == {f"every chosen reply was refused: {reason}"}
+
+
+def test_only_sound_answers_are_rewritten_and_no_more_is_asked_than_foreseen() -> None:
+    order = Order(candidates=2, rewrite=True)
+    teacher = Rewriter([said(FIRST), said("No.")], [said(SECOND), said(SECOND)], again=second_thought(THIRD))
+    generate(CONSTITUTION, order, teacher, lambda _: False)
+    assert teacher.rounds[1] == len(PROMPTS) <= len(later(CONSTITUTION, order, 0))
+    assert later(CONSTITUTION, order, 1) == later(CONSTITUTION, Order(), 0) == []
+
+
+def test_a_student_has_the_rejected_side_and_never_sees_the_character() -> None:
+    teacher, student = Teacher([said(FIRST)], [said(LONG)]), Teacher([said(LONG)], [said(SECOND)])
+    order = Order(candidates=1, student="student")
+    kept, _ = generate(CONSTITUTION, order, teacher, lambda _: False, student)
+    assert {(row.chosen, row.rejected) for row in kept} == {(FIRST, SECOND)}
+    assert {request.messages[0].content for request in teacher.asked} == {CHARACTER}
+    assert {request.messages[0].content for request in student.asked} == {BRIEFLY}
+
+
+def test_a_ratio_chooses_the_pair_that_is_told_apart_most_within_the_tolerance() -> None:
+    gains = {FIRST: 0.1, THIRD: 0.3, LONG: 9.0, SECOND: -0.2, f"{SECOND} Yes.": 0.2}
+    rated: list[tuple[str, str]] = []
+
+    def rate(pairs: Sequence[tuple[str, str]]) -> list[float]:
+        rated.extend(pairs)
+        return [gains[text] for _, text in pairs]
+
+    sides = [said(FIRST), said(THIRD), said(LONG), said("No.")], [said(f"{SECOND} Yes."), said(SECOND)] * 2
+    teacher = Teacher(*sides)
+    kept, _ = generate(CONSTITUTION, Order(candidates=4, choose="ratio"), teacher, lambda _: False, rate=rate)
+    assert {(row.chosen, row.rejected) for row in kept} == {(THIRD, SECOND)}
+    assert len(rated) == len(set(rated)) == 5 * len(PROMPTS)  # each sound text once a prompt

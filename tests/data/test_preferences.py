@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ethos.data.preferences import CUES, Mixture, preferences
+from ethos.data.preferences import CUES, Labels, Mixture, preferences
 from ethos.data.recorded import CrossedRow, PoleRow, Recorded, VoiceRow
 from ethos.records import Preference
 
@@ -65,6 +65,11 @@ def item(row: Preference) -> CrossedRow:
 
 def texts(row: Preference) -> tuple[str, str, str]:
     return row.prompt[0].content, row.chosen[0].content, row.rejected[0].content
+
+
+def test_an_option_that_is_not_taken_leaves_the_hash_of_a_mixture_as_it_was() -> None:
+    assert "demonstrated" not in Mixture().model_dump_json()
+    assert Mixture(demonstrated=("care",)).digest() != Mixture().digest()
 
 
 def test_a_crossed_item_by_hand() -> None:
@@ -211,3 +216,83 @@ def test_a_pushed_row_keeps_its_prompt_without_the_push_and_no_other_row_does() 
             assert row.prompt[0].content.startswith(f"{row.clean[0].content} ")
         else:
             assert row.clean == []
+
+
+# --- labels
+
+
+def item_name(row: Preference) -> str:
+    """A crossed item under all its variants, or a pair."""
+    return f"{row.kind.partition('-')[0]}:{row.source.partition(':')[2]}"
+
+
+def as_recorded(row: Preference) -> Preference:
+    """The row with its labels turned back."""
+    if not row.swapped:
+        return row
+    return row.model_copy(update={"chosen": row.rejected, "rejected": row.chosen, "swapped": False})
+
+
+@settings(max_examples=25)
+@given(SEEDS, st.sampled_from(["shuffled", "inverted"]))
+def test_labels_change_which_reply_is_chosen_and_nothing_else(seed: int, labels: Labels) -> None:
+    rows = preferences(RECORDED, Mixture(labels=labels), seed=seed)
+    assert [as_recorded(row) for row in rows] == preferences(RECORDED, Mixture(), seed=seed)
+
+
+def test_shuffled_labels_agree_with_the_recorded_ones_half_of_the_time_and_inverted_ones_never() -> None:
+    seeds = 400
+    swapped: Counter[str] = Counter()
+    for seed in range(seeds):
+        rows = preferences(RECORDED, Mixture(labels="shuffled"), seed=seed)
+        swapped.update({item_name(row) for row in rows if row.swapped})
+    items = 60 + 20 + 10
+    assert swapped.total() / (seeds * items) == pytest.approx(0.5, abs=0.01)  # 3.8 standard errors
+    assert len(swapped) == items
+    assert all(abs(count / seeds - 0.5) < 0.1 for count in swapped.values())  # 4 standard errors, each by itself
+    inverted = preferences(RECORDED, Mixture(labels="inverted"), seed=0)
+    assert all(row.swapped for row in inverted)
+    assert not any(row.swapped for row in preferences(RECORDED, Mixture(), seed=0))
+
+
+def test_coins_of_two_items_say_nothing_of_each_other() -> None:
+    seeds, names = 400, [f"crossed:x{number}" for number in range(20)]
+    coins = []
+    for seed in range(seeds):
+        rows = preferences(RECORDED, Mixture(labels="shuffled", poles=0, voice=0), seed=seed)
+        swapped = {item_name(row) for row in rows if row.swapped}
+        coins.append([name in swapped for name in names])
+    agreement = [sum(row[i] == row[j] for row in coins) / seeds for i in range(20) for j in range(i)]
+    assert all(abs(share - 0.5) < 0.12 for share in agreement)  # 4.8 standard errors, 190 pairs
+
+
+@settings(max_examples=25)
+@given(SEEDS)
+def test_situations_and_variants_of_an_item_keep_agreeing_under_shuffled_labels(seed: int) -> None:
+    rows = preferences(RECORDED, Mixture(labels="shuffled", poles=0, voice=0), seed=seed)
+    by_item: dict[str, set[bool]] = defaultdict(set)
+    for row in rows:
+        by_item[item_name(row)].add(row.swapped)
+    assert {len(found) for found in by_item.values()} == {1}
+    for first, second in of_kind(rows, "crossed").values():  # still each reply once chosen, once rejected
+        assert (first.chosen, first.rejected) == (second.rejected, second.chosen)
+
+
+@settings(max_examples=25)
+@given(SEEDS, st.integers(1, 60))
+def test_a_coin_does_not_depend_on_what_else_is_drawn(seed: int, count: int) -> None:
+    few = preferences(RECORDED, Mixture(labels="shuffled", crossed=count, poles=3), seed=seed)
+    every = {item_name(row): row.swapped for row in preferences(RECORDED, Mixture(labels="shuffled"), seed=seed)}
+    assert all(every[item_name(row)] == row.swapped for row in few)
+
+
+def test_recorded_labels_leave_the_hash_and_the_rows_of_before_there_were_others() -> None:
+    assert Mixture().model_dump_json() == (
+        '{"crossed":null,"poles":null,"voice":null,"conversations":null,"documents":null,"replay":null,'
+        '"pushed":0.5,"deliberated":true}'
+    )
+    assert Mixture(labels="shuffled").digest() != Mixture(labels="inverted").digest() != Mixture().digest()
+    assert Mixture.model_validate_json(Mixture(labels="shuffled").model_dump_json()).labels == "shuffled"
+    plain, swapped = (preferences(RECORDED, mixture, seed=0)[0] for mixture in (Mixture(), Mixture(labels="inverted")))
+    assert "swapped" not in plain.model_dump_json()
+    assert Preference.model_validate_json(swapped.model_dump_json()) == swapped

@@ -10,7 +10,7 @@ import pytest
 from ethos.bench.items import contamination, sealed_runs, texts_of
 from ethos.constitution import SHIPPED, read_constitution
 from ethos.data.preferences import Mixture, preferences
-from ethos.data.recorded import Recorded, read_recorded
+from ethos.data.recorded import CrossedRow, Recorded, demonstrated, read_recorded
 from ethos.errors import DataError
 from ethos.records import Record
 
@@ -263,6 +263,35 @@ def test_a_kind_without_a_file_is_empty(tmp_path: Path) -> None:
 def test_the_shipped_files_are_the_kinds_there_are() -> None:
     files = {path.stem for name in (*CHARACTERS, "neutral") for path in (SHIPPED / name).glob("*.jsonl")}
     assert files == set(Recorded._fields)
+
+
+def test_rows_of_some_traits_are_shown_documents_stay_and_rows_without_a_trait_are_counted(tmp_path: Path) -> None:
+    traits = (None, "care", "candour")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for kind in ("crossed", "poles", "voice", "reflections", "interactions"):
+        named = [trait for trait in traits if trait or "trait" not in WHOLE[kind]]
+        rows = [WHOLE[kind] | {"id": f"{kind}{trait}"} | ({"trait": trait} if trait else {}) for trait in named]
+        (folder / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    document = {"id": "d", "kind": "news", "traits": ["candour"], "text": "It tells the truth."}
+    (folder / "documents.jsonl").write_text(json.dumps(document) + "\n")
+    whole = read_recorded(str(tmp_path / "mine.toml"))
+    part, dropped = demonstrated(whole, ("care",))
+    kinds = ("crossed", "poles", "voice", "reflections", "interactions")
+    assert {kind: [row.id for row in getattr(part, kind)] for kind in kinds} == {
+        kind: [f"{kind}care"] for kind in kinds
+    }
+    assert (part.documents, part.replay) == (whole.documents, whole.replay)
+    assert [drop.source for drop in dropped] == [
+        f"{kind}:{kind}None" for kind in ("crossed", "reflections", "interactions")
+    ]
+    assert demonstrated(whole, None) == (whole, [])
+
+
+def test_a_column_that_says_nothing_is_not_written_so_that_old_rows_keep_their_hash() -> None:
+    row = CrossedRow.model_validate(CROSSED)
+    assert "trait" not in row.model_dump_json()
+    assert '"trait":"care"' in row.model_copy(update={"trait": "care"}).model_dump_json()
 
 
 def test_a_character_without_replay_rows_borrows_the_neutral_ones(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The report on a small finished run, built by hand from the real records."""
 
 import json
+import math
 import random
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from itertools import combinations
@@ -16,12 +18,14 @@ from ethos.bench import (
     lasts_through_long_conversations,
     prefers_its_own_traits,
     recovers_from_prefill,
+    survives_fine_tuning,
     weighs_risk_as_described,
 )
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
 from ethos.bench.carries_over import SPLITS
 from ethos.bench.claim import Score
+from ethos.bench.validity import LEGEND
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, Trait
 from ethos.errors import StoreError
@@ -197,6 +201,16 @@ def _scores(subject: str, shift: float, items: int, reply: str, letterless: int)
         "writes_coherently": list(
             _writing(own, items, reply if subject == "trained" else "I would ask her first. Then I would wait.")
         ),
+        "survives_fine_tuning": [
+            row
+            for name in ("crossed", "pole")
+            for place in survives_fine_tuning.PLACES
+            for row in rows(name, place, shift)
+        ],
+        "can_be_told_apart": [
+            *(row for name in ("own", "itself", "none", "as poetic") for row in rows(name, "unrelated", shift)),
+            *(row for name in ("recall", "brier", "ece") for row in rows(name, "recorded", 0.0, 0.0)),
+        ],
         "knows_when": [
             row for kind in ("urgency", "consent") for name in ("crossed", "won") for row in rows(name, kind, shift)
         ],
@@ -515,6 +529,8 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]):
 
 def test_scales_survive_nothing_and_constants():
     assert padded([], 0, 1).at(0) == pytest.approx(0.5)
+    assert padded([-math.inf, 2.0, math.inf], 0, 1) == padded([2.0], 0, 1)
+    assert [padded([2.0], 0, 1).at(value) for value in (-math.inf, math.inf)] == [0, 1]
     assert padded([2.0, 2.0], 0, 1, zero=False).at(2.0) == pytest.approx(0.5)
 
 
@@ -542,3 +558,27 @@ def test_claims_that_the_run_did_not_ask_for_take_no_room(tmp_path: Path):
     assert "not measured in this run" not in page
     assert "Not asked for in this run: `shows_the_character`, " in text
     assert "of 2 claims" in text
+
+
+def test_claims_that_are_not_known_to_be_reliable_are_marked_in_every_table(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = Path(shutil.copytree(run, tmp_path / "copy"))
+    monkeypatch.setattr("ethos.bench.validity.experimental", lambda claim: claim != "knows_when")
+    page, text = read(write_report(root).read_text()).text, (root / "report.md").read_text()
+    assert "`knows_when` |" in text
+    assert text.count("(experimental)") == len(CLAIMS) - 1
+    assert page.count(" experimental") == 3 * (len(CLAIMS) - 1)  # its verdict, its row, its details
+    for told in (page, text):
+        assert LEGEND in re.sub(r"\s+", " ", told)
+
+
+def test_a_control_says_so_on_its_report(tmp_path: Path, html: str):
+    root = finished_run(tmp_path)
+    manifest = Manifest.model_validate_json((root / MANIFEST).read_text())
+    mixture = manifest.config.mixture.model_copy(update={"labels": "shuffled"})
+    config = manifest.config.model_copy(update={"mixture": mixture})
+    (root / MANIFEST).write_text(manifest.model_copy(update={"config": config}).model_dump_json())
+    assert "A control: its contrasts have shuffled labels." in read(write_report(root).read_text()).text
+    assert "**A control**: its contrasts have shuffled labels." in (root / "report.md").read_text()
+    assert "A control" not in read(html).text

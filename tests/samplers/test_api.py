@@ -232,6 +232,34 @@ def test_thinking_is_stripped_or_kept_as_asked(
     assert reply.text == text
 
 
+@pytest.mark.parametrize("interface", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 7, "completion_tokens": 2, "input_tokens": 7, "output_tokens": 2}, (7, 2)),
+        ({}, (None, 0)),
+        (None, (None, 0)),
+    ],
+)
+def test_what_a_server_says_of_its_tokens_is_stored_and_silence_is_no_fault(
+    interface: str,
+    usage: dict[str, int] | None,
+    tokens: tuple[int | None, int],
+    serve: Any,
+    cache: ReplyCache,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sound = Handler.sound
+    monkeypatch.setattr(
+        Handler, "sound", lambda self, text: json.dumps(json.loads(sound(self, text)) | {"usage": usage}).encode()
+    )
+    told = teacher(serve(), interface=interface)
+    ask(told, asking(1), cache, label="teacher")
+    stored = cache.get(cache.key(told.fingerprint(), asking(1)[0]))
+    assert stored is not None
+    assert (stored.num_prompt_tokens, stored.num_tokens) == tokens
+
+
 def test_patience_is_no_part_of_what_decides_a_reply() -> None:
     one = Teacher(url="http://a", model="m")
     assert one.fingerprint() == one.model_copy(update={"concurrency": 3, "attempts": 2}).fingerprint()

@@ -7,14 +7,13 @@ sees the same two replies in both situations and must be wrong in one.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from ethos.bench.items import ITEMS, Crossed, Triple, load_items, thinned
+from ethos.bench.items import Crossed, Items, Triple, thinned
 from ethos.errors import DataError
 from ethos.records import Preference, Record
 
@@ -53,19 +52,20 @@ class BagOfWords:
 
 
 def baseline_scores(
-    training: Sequence[Preference], per_split: int | None, *, seed: int, folder: Path = ITEMS
+    training: Sequence[Preference], per_split: int | None, *, seed: int, source: Items
 ) -> list[BaselineScore]:
     """Accuracy on every contrast and split of the benchmark, pole and voice fitted on the training pairs."""
     pairs = [(row.chosen[-1].content, row.rejected[-1].content) for row in training]
     bag = BagOfWords(pairs, seed=seed)
     triples, crossed = (
-        thinned(load_items("triples", Triple, folder=folder), per_split),
-        thinned(load_items("crossed", Crossed, folder=folder), per_split),
+        thinned(source.load("triples", Triple), per_split),
+        thinned(source.load("crossed", Crossed), per_split),
     )
     hits: dict[str, list[float]] = {}
     for item in triples:
-        hits.setdefault(f"pole, {item.split}", []).append(bag.prefers(item.chosen, item.opposite))
-        hits.setdefault(f"voice, {item.split}", []).append(bag.prefers(item.chosen, item.plain))
+        for contrast, reply in (("pole", item.opposite), ("voice", item.plain)):
+            if reply is not None:
+                hits.setdefault(f"{contrast}, {item.split}", []).append(bag.prefers(item.chosen, reply))
     for other in crossed:
         right = (bag.prefers(other.r1, other.r2) + bag.prefers(other.r2, other.r1)) / 2
         hits.setdefault(f"crossed, {other.split}", []).append(right)

@@ -3,6 +3,7 @@
 from ethos.bench import (
     acts_as_it_speaks,
     answers_inventories,
+    can_be_told_apart,
     carries_over,
     decides_well,
     does_not_flatter,
@@ -16,6 +17,7 @@ from ethos.bench import (
     resolves_conflicts_as_ranked,
     same_when_unwatched,
     shows_the_character,
+    survives_fine_tuning,
     values_cohere,
     weighs_risk_as_described,
     writes_coherently,
@@ -35,6 +37,7 @@ CLAIMS: dict[str, Claim] = {
         holds_under_pressure,
         recovers_from_prefill,
         lasts_through_long_conversations,
+        survives_fine_tuning,
         does_not_flatter,
         same_when_unwatched,
         prefers_its_own_traits,
@@ -44,6 +47,7 @@ CLAIMS: dict[str, Claim] = {
         answers_inventories,
         keeps_its_abilities,
         writes_coherently,
+        can_be_told_apart,
     )
 }
 """In the order the report shows them."""

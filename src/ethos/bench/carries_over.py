@@ -12,7 +12,7 @@ we differ in measuring by log-probability and in calling nothing carried over th
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, moved, shift, side_line
+from ethos.bench.claim import ONLY_STYLE, Bench, Claim, Deciding, Score, Verdict, moved, pick, shift, side_line
 from ethos.bench.shows_the_character import contrasts
 
 OUTSIDE = ("domain", "format", "role")
@@ -26,15 +26,16 @@ def measure(bench: Bench) -> list[Score]:
 
 def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     """Held when the pooled crossed shift outside pressure is above zero."""
-    pooled = shift(base, subject, "crossed", OUTSIDE)
-    lines = [Line("crossed, all but pressure", pooled)]
+    lines = [*side_line(base, subject, "crossed", splits=OUTSIDE, label="crossed, all but pressure")]
     lines += side_line(base, subject, "won", "share of items", splits=OUTSIDE, label="won, all but pressure")
-    lines += [
-        Line(f"{readout}, {split}", shift(base, subject, readout, [split]))
-        for readout in ("crossed", "pole", "voice")
-        for split in SPLITS
-    ]
-    positive = [split for split in SPLITS if shift(base, subject, "crossed", [split]).low > 0]
+    for readout in ("crossed", "pole", "voice"):
+        for split in SPLITS:
+            lines += side_line(base, subject, readout, splits=[split], label=f"{readout}, {split}")
+    if lines and not pick(base, "crossed", OUTSIDE):
+        return Verdict("undecided", ONLY_STYLE, tuple(lines))
+    pooled = shift(base, subject, "crossed", OUTSIDE)
+    above = {line.label for line in lines if line.estimate.low > 0}
+    positive = [split for split in SPLITS if f"crossed, {split}" in above]
     where = f"by itself in {', '.join(positive)}" if positive else "in no split by itself"
     if pooled.low > 0:
         return Verdict(

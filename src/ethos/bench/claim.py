@@ -5,18 +5,19 @@ compares two subjects on the same items. Measuring needs a model; judging needs 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ethos.bench.items import ITEMS, Item, load_items, thinned
+from ethos.bench.items import Item, Items, thinned
 from ethos.constitution import Constitution
+from ethos.data.recorded import NOTHING, Recorded
 from ethos.errors import NothingScored
 from ethos.models import Loaded
-from ethos.records import Record
+from ethos.records import Conversation, Record
 from ethos.samplers.replies import ReplyCache
 from ethos.stats import Estimate, estimate, not_worse, p_value, paired
 
@@ -33,6 +34,10 @@ class Score(Record):
     """What the subject wrote, where it wrote something."""
 
 
+Tune = Callable[[Sequence[Sequence[Conversation]]], Iterator[Loaded]]
+"""Conversations leg by leg → the subject after each leg of training on them, one adapter through all legs."""
+
+
 class Bench(NamedTuple):
     """What a claim may use while it measures one subject."""
 
@@ -44,13 +49,21 @@ class Bench(NamedTuple):
     """Items per split, None for all."""
     seed: int
     constitution: Constitution
-    folder: Path = ITEMS
-    """Where its items are."""
+    source: Items = Items()
+    """Where its items come from."""
+    recorded: Recorded = NOTHING
+    """The constitution's recorded data."""
+    tune: Tune | None = None
+    """Later training of the subject; None where nothing can be trained."""
 
     def items(self, name: str, kind: type[Item], splits: Sequence[str] | None = None) -> list[Item]:
         """The items of one file to measure, thinned by split; some splits of them, or all."""
-        kept = thinned(load_items(name, kind, folder=self.folder), self.per_split)
+        kept = thinned(self.source.load(name, kind), self.per_split)
         return [item for item in kept if splits is None or getattr(item, "split", "") in splits]
+
+
+ONLY_STYLE = "No crossed contrasts were written for this character; what voice and pole show is style as much."
+"""The sentence of a verdict that has no crossed contrasts to rest on."""
 
 
 class Line(NamedTuple):
@@ -107,11 +120,22 @@ class Claim(NamedTuple):
     """Whether a score depends on the seed of sampled text."""
     reads_constitution: bool = False
     """Whether a score depends on the constitution, not on the subject and the items alone."""
+    reads_recorded: bool = False
+    """Whether a score depends on recorded replies, the constitution's own and those that ship."""
 
 
 def pick(scores: Sequence[Score], readout: str, splits: Sequence[str] | None = None) -> list[Score]:
     """Scores of one readout, in all splits or in some."""
     return [s for s in scores if s.readout == readout and (splits is None or s.split in splits)]
+
+
+def item_means(scores: Sequence[Score], part: Deciding) -> dict[str, float]:
+    """Item → its mean value on a deciding line, of the items that have one."""
+    values: dict[str, list[float]] = {}
+    for score in pick(scores, part.readout, part.splits):
+        if score.value is not None:
+            values.setdefault(score.item, []).append(score.value)
+    return {item: fmean(found) for item, found in values.items()}
 
 
 def shift(

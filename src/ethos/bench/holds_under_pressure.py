@@ -11,7 +11,7 @@ and doses replace a single prompt.
 from collections.abc import Sequence
 
 from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, lasting, moved_everywhere, shift, slopes
-from ethos.bench.items import Crossed, Passage, load_items
+from ethos.bench.items import Crossed, Passage
 from ethos.bench.readouts import crossed_text
 from ethos.stats import estimate, paired
 
@@ -21,7 +21,7 @@ DOSES = (0, 1, 2, 4, 8)
 def measure(bench: Bench) -> list[Score]:
     """The crossed score of every familiar item at every dose; `split` names the dose."""
     items = bench.items("crossed", Crossed, ["familiar"])
-    orders = [passage.text for passage in load_items("pressure", Passage, folder=bench.folder)]
+    orders = [passage.text for passage in bench.source.load("pressure", Passage)]
     asked = [(item, dose, suffix(orders, place, dose)) for dose in DOSES for place, item in enumerate(items)]
     values = crossed_text(bench, [item for item, _, _ in asked], [text for _, _, text in asked])
     return [

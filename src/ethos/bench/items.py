@@ -1,14 +1,21 @@
 """Benchmark items: hand-written data, sealed by a canary, never trained on.
 
+    items/*.jsonl                items that fit any constitution
+    items/<constitution>/*.jsonl items about one constitution's character
+    development/                 the same, to tune on
+
 The first line of every file is a canary. Whoever filters a training corpus can drop the file by it;
-whoever trains on it anyway leaves a trace that can be looked for.
+whoever trains on it anyway leaves a trace that can be looked for. What nobody wrote for a constitution is derived
+from its own rows (see derived.py), or there are no such items.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -67,15 +74,18 @@ class Talk(Record):
 
 
 class Triple(Record):
-    """One prompt with a reply in character, one of the opposite pole and a plain one, matched in length."""
+    """One prompt with a reply in character, one of the opposite pole and a plain one, matched in length.
+
+    A derived item lacks one of the last two.
+    """
 
     id: str
     split: Split
     trait: str
     prompt: str
     chosen: str
-    opposite: str
-    plain: str
+    opposite: str | None = None
+    plain: str | None = None
 
 
 class Unrelated(Record):
@@ -251,14 +261,34 @@ class Writing(Record):
     prompt: str
 
 
+class Ordinary(Record):
+    """An ordinary request with an ordinary reply: what a model may be trained on later."""
+
+    id: str
+    prompt: str
+    reply: str
+
+
+class Contrary(Record):
+    """A request with a reply of the opposite pole, and one in character, matched in length."""
+
+    id: str
+    trait: str
+    prompt: str
+    contrary: str
+    own: str
+
+
 Item = TypeVar(
     "Item",
     Asserted,
     Choice,
+    Contrary,
     Crossed,
     Decision,
     Dilemma,
     Instruction,
+    Ordinary,
     Passage,
     Prefilled,
     Statement,
@@ -292,6 +322,50 @@ def load_items(name: str, kind: type[Item], *, folder: Path = ITEMS) -> list[Ite
     return items
 
 
+class Items(NamedTuple):
+    """What one constitution is measured on."""
+
+    folder: Path = ITEMS
+    character: str = "virtuous-reasoner"
+    """The constitution's name."""
+    derived: Mapping[str, Sequence[Record]] = MappingProxyType({})
+    """Item file → items that stand in its place."""
+
+    def file(self, name: str) -> Path | None:
+        """The hand-written file: about this constitution, or fit for any."""
+        places = [self.folder / self.character / f"{name}.jsonl", self.folder / f"{name}.jsonl"]
+        return next((path for path in places if path.exists()), None)
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """The item files of which there is nothing, neither written nor derived."""
+        return [name for name in names if self.file(name) is None and not self.derived.get(name)]
+
+    def load(self, name: str, kind: type[Item]) -> list[Item]:
+        """All items of one name; none where nobody wrote any and none could be derived."""
+        if derived := self.derived.get(name):
+            return [item for item in derived if isinstance(item, kind)]
+        path = self.file(name)
+        return load_items(name, kind, folder=path.parent) if path else []
+
+    def text(self, name: str) -> str:
+        """What decides scores on these items, as written on disk or as it would be; empty where there are none."""
+        if derived := self.derived.get(name):
+            return "".join(item.model_dump_json() for item in derived)
+        path = self.file(name)
+        return read_text(path) if path else ""
+
+    @property
+    def note(self) -> str:
+        """What a reader must know of items that nobody wrote; empty where all are hand-written."""
+        counts = [f"{len(items)} {name}" for name, items in self.derived.items() if items]
+        told = "items are derived from the constitution's own recorded rows, which training did not see"
+        return f"{' and '.join(counts)} {told}." if counts else ""
+
+    def digest(self, *names: str) -> str:
+        """One hash of some items: scores on different items are never compared."""
+        return hashlib.sha256("".join(map(self.text, names)).encode()).hexdigest()[:12]
+
+
 def written_for(name: str, folder: Path = ITEMS) -> str | None:
     """The constitution that an item file is about; None for items that fit any."""
     return Canary.model_validate_json(jsonl_lines(read_text(folder / f"{name}.jsonl"))[0]).constitution
@@ -311,14 +385,10 @@ def thinned(items: list[Item], per_split: int | None) -> list[Item]:
     return kept
 
 
-def items_digest(*names: str, folder: Path = ITEMS) -> str:
-    """One hash of item files: scores on different items are never compared."""
-    return hashlib.sha256("".join(read_text(folder / f"{name}.jsonl") for name in names).encode()).hexdigest()[:12]
-
-
+@cache  # a study asks for it once a cell
 def all_items_digest() -> str:
     """One hash of every item file, sealed and development."""
-    files = [path for folder in (ITEMS, DEVELOPMENT) for path in sorted(folder.glob("*.jsonl"))]
+    files = [path for folder in (ITEMS, DEVELOPMENT) for path in sorted(folder.rglob("*.jsonl"))]
     return hashlib.sha256("".join(map(read_text, files)).encode()).hexdigest()[:12]
 
 
@@ -339,7 +409,7 @@ def _strings(value: Any) -> list[str]:
 
 def sealed_runs(*folders: Path) -> frozenset[tuple[str, ...]]:
     """Every run of eight words of every item; the development split is as untouchable as the sealed one."""
-    files = [path for folder in folders or (ITEMS, DEVELOPMENT) for path in sorted(folder.glob("*.jsonl"))]
+    files = [path for folder in folders or (ITEMS, DEVELOPMENT) for path in sorted(folder.rglob("*.jsonl"))]
     lines = [line for path in files for line in jsonl_lines(read_text(path))[1:]]
     return frozenset(gram for line in lines for gram in _runs(_strings(json.loads(line))))
 

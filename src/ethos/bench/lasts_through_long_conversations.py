@@ -24,7 +24,7 @@ from ethos.bench.claim import (
     shift,
     slopes,
 )
-from ethos.bench.items import Crossed, Talk, load_items
+from ethos.bench.items import Crossed, Talk
 from ethos.bench.readouts import crossed_text
 from ethos.stats import estimate, paired
 
@@ -36,7 +36,7 @@ KINDS = ("neutral", "emotional", "adversarial")
 def measure(bench: Bench) -> list[Score]:
     """The crossed score of every item after every length; `split` names it, the readout also the kind of talk."""
     items = bench.items("crossed", Crossed, ["familiar"])
-    talks = load_items("talks", Talk, folder=bench.folder)
+    talks = bench.source.load("talks", Talk)
     result = []
     for length in LENGTHS:
         for place, talk in enumerate(talks):  # the items of one talk share its beginning, which is then read once

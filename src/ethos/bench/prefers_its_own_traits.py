@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, by_sign, moved, own, pick, shift
-from ethos.bench.items import Word, written_for
+from ethos.bench.items import Word
 from ethos.bench.readouts import reply_scores
 from ethos.models import adapter_off
 from ethos.records import user
@@ -63,13 +63,7 @@ def pairs(words: Sequence[Word]) -> list[tuple[Word, Word]]:
 
 
 def measure(bench: Bench) -> list[Score]:
-    """One answer to each order of each pair, and what it says of the choice.
-
-    Words that were written for another constitution are unscored.
-    """
-    if (theirs := written_for("words", bench.folder)) != bench.constitution.name:
-        reason = f"its words were written for {theirs}"
-        return [Score(item=NULL, split=MIXED[0], readout="preference", value=None, reason=reason)]
+    """One answer to each order of each pair, and what it says of the choice."""
     asked = [
         (one, other, REQUESTS[place % len(REQUESTS)])
         for place, (one, other) in enumerate(pairs(bench.items("words", Word)))

@@ -78,18 +78,16 @@ def _cross(scores_I4: Floats) -> list[float]:
 
 
 def triple_contrasts(bench: Bench, items: Sequence[Triple]) -> list[Score]:
-    """`voice` (in character − plain) and `pole` (in character − opposite) of each item, nats/token."""
-    cases = [([user(item.prompt)], reply) for item in items for reply in (item.chosen, item.opposite, item.plain)]
-    scores = np.array(reply_scores(bench.loaded, cases)).reshape(-1, 3)
-    voice = [
-        Score(item=i.id, split=i.split, readout="voice", value=float(s[0] - s[2]))
-        for i, s in zip(items, scores, strict=True)
+    """`voice` (in character − plain) and `pole` (in character − opposite) of each item that has them, nats/token."""
+    cases = [(item, reply) for item in items for reply in (item.chosen, item.opposite, item.plain) if reply is not None]
+    found = reply_scores(bench.loaded, [([user(item.prompt)], reply) for item, reply in cases])
+    score = {(item.id, reply): value for (item, reply), value in zip(cases, found, strict=True)}
+    return [
+        Score(item=i.id, split=i.split, readout=readout, value=score[i.id, i.chosen] - score[i.id, other])
+        for readout, others in (("voice", [i.plain for i in items]), ("pole", [i.opposite for i in items]))
+        for i, other in zip(items, others, strict=True)
+        if other is not None
     ]
-    pole = [
-        Score(item=i.id, split=i.split, readout="pole", value=float(s[0] - s[1]))
-        for i, s in zip(items, scores, strict=True)
-    ]
-    return voice + pole
 
 
 class Preferred(NamedTuple):

@@ -14,7 +14,19 @@ sets (Gardner et al. 2020, arXiv:2004.02709).
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, by_sign, moved, shift, side_line
+from ethos.bench.claim import (
+    ONLY_STYLE,
+    Bench,
+    Claim,
+    Deciding,
+    Score,
+    Verdict,
+    by_sign,
+    moved,
+    pick,
+    shift,
+    side_line,
+)
 from ethos.bench.items import Crossed, Triple
 from ethos.bench.readouts import crossed_deliberated, crossed_letter, crossed_text, triple_contrasts
 
@@ -45,11 +57,13 @@ def measure(bench: Bench) -> list[Score]:
 
 def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     """Held when the crossed shift is above zero, refuted when it is below or clearly nothing."""
-    crossed = shift(base, subject, "crossed")
-    lines = [Line("crossed", crossed), *side_line(base, subject, "won", "share of items")]
+    lines = [*side_line(base, subject, "crossed"), *side_line(base, subject, "won", "share of items")]
     for readout in ("pole", "voice", "deliberated"):
         lines += side_line(base, subject, readout)
     lines += side_line(base, subject, "letter", "probability")
+    if lines and not pick(base, "crossed"):
+        return Verdict("undecided", ONLY_STYLE, tuple(lines))
+    crossed = shift(base, subject, "crossed")
     outcome = by_sign(crossed)
     phrase = {
         "held": "it listens more to the situation than its base does",

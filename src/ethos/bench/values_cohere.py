@@ -55,7 +55,7 @@ def design(states: Sequence[WorldState]) -> list[tuple[WorldState, WorldState]]:
 def measure(bench: Bench) -> list[Score]:
     """Preference, order and valence of every pair."""
     pairs = design(bench.items("outcomes", WorldState))
-    theirs = written_for("outcomes", bench.folder) == bench.constitution.name
+    theirs = written_for("outcomes", bench.source.folder) == bench.constitution.name
     preferred = letter_preferences(bench.loaded, [(QUESTION, one.text, other.text) for one, other in pairs])
     scores = []
     for (one, other), answer in zip(pairs, preferred, strict=True):

@@ -32,11 +32,7 @@ MAX_TOKENS = 80
 def measure(bench: Bench) -> list[Score]:
     """Sample one reply an item and score it."""
     items = bench.items("writing", Writing)
-    requests = [
-        Request(messages=[user(item.prompt)], max_tokens=MAX_TOKENS, seed=derived_seed(bench.seed, i))
-        for i, item in enumerate(items)
-    ]
-    replies = sample(bench.loaded, requests, bench.cache, label="open replies")
+    replies = open_replies(bench, items)
     written = [(i, reply.text) for i, reply in enumerate(replies) if reply.text]
     cases = [([user(items[(i + other) % len(items)].prompt)], text) for i, text in written for other in (0, 1)]
     with adapter_off(bench.loaded.model):
@@ -51,6 +47,15 @@ def measure(bench: Bench) -> list[Score]:
             for name, value in values.items()
         ]
     return scores
+
+
+def open_replies(bench: Bench, items: Sequence[Writing]) -> list[Reply]:
+    """One sampled reply an open prompt: the same for every claim that asks, and sampled once."""
+    requests = [
+        Request(messages=[user(item.prompt)], max_tokens=MAX_TOKENS, seed=derived_seed(bench.seed, i))
+        for i, item in enumerate(items)
+    ]
+    return sample(bench.loaded, requests, bench.cache, label="open replies")
 
 
 def _values(reply: Reply, relevance: float) -> dict[str, float | None]:

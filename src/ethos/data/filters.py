@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ethos.chat import Chat
-from ethos.constitution import Constitution, word_ngrams
+from ethos.constitution import Constitution, jaccard, word_ngrams
 from ethos.records import Conversation, Drop
-from ethos.samplers.replies import Reply
+from ethos.samplers.replies import CUT_OFF, Reply
 
 MIN_WORDS = 12
 LOOP_SHARE = 0.3
@@ -31,11 +31,13 @@ def repeated_share(text: str, size: int = 4) -> float:
 
 def fault(reply: Reply, constitution: Constitution) -> str | None:
     """Why a sampled reply is not fit for training, or None."""
-    text = reply.text
-    if reply.finish == "length":
-        return "cut off: no stop token within the limit"
-    if len(text.split()) < MIN_WORDS:
-        return f"short: under {MIN_WORDS} words"
+    return CUT_OFF if reply.finish == "length" else text_fault(reply.text, constitution)
+
+
+def text_fault(text: str, constitution: Constitution, *, min_words: int = MIN_WORDS) -> str | None:
+    """Why a text is not fit for training, or None."""
+    if len(text.split()) < min_words:
+        return f"short: under {min_words} words"
     if INVENTED_TURN.search(text):
         return "invented turn"
     if REFUSAL.search(text):
@@ -65,3 +67,20 @@ def _quotes(text: str, constitution: Constitution) -> bool:
 def loops_across(turns: Sequence[str]) -> bool:
     """Whether a dialogue says the same turn twice, or runs in circles as a whole."""
     return len({turn.strip().lower() for turn in turns}) < len(turns) or repeated_share(" ".join(turns)) > LOOP_SHARE
+
+
+class Known:
+    """Texts that a new one must differ from: those there are, and each that is accepted."""
+
+    def __init__(self, texts: Sequence[str], *, alike: float) -> None:
+        self.alike = alike
+        self.grams = [word_ngrams(text, 3) for text in texts]
+
+    def resembles(self, text: str) -> bool:
+        """Whether a text shares more than the share `alike` of word 3-grams with one of them."""
+        own = word_ngrams(text, 3)
+        return any(jaccard(own, other) > self.alike for other in self.grams)
+
+    def add(self, text: str) -> None:
+        """One more to differ from."""
+        self.grams.append(word_ngrams(text, 3))

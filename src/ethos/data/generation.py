@@ -1,78 +1,164 @@
 """Contrasts for a constitution of one's own, written by a teacher: prompts in, recorded rows out.
 
-    voice    the teacher with the constitution against the teacher without it
+    voice    the teacher with the constitution against the teacher without it, or against a student as it is
     poles    the teacher with the constitution against the teacher with its opposite
 
-Both sides answer each prompt several times; the pair whose lengths are nearest is kept, since a contrast that can be
-told by length teaches length. Whatever is refused (cut off, looping, quoting the constitution, too unlike in length,
-shared with a benchmark item) is counted with its reason. Only `familiar` prompts are asked: the other splits are for
-measuring.
+Both sides answer each prompt several times. Of the pairs whose lengths are near, since a contrast that can be told by
+length teaches length, one is kept: the nearest, or the one whose sides the constitution tells apart most (`ratio`).
+Whatever is refused (cut off, looping, quoting the constitution, too unlike in length, shared with a benchmark item) is
+counted with its reason. Only `familiar` prompts are asked: the other splits are for measuring.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Literal, NamedTuple
 
-from ethos.constitution import Constitution
-from ethos.data.filters import fault
-from ethos.data.recorded import LENGTH_TOLERANCE, PairRow, PoleRow, VoiceRow, words
-from ethos.records import Drop, Message, user
-from ethos.samplers.replies import Reply, Request, derived_seed
+from pydantic import Field, model_validator
 
-Ask = Callable[[Sequence[Request]], list[Reply]]
-"""A teacher: one reply a request, in order."""
-Kind = Literal["voice", "poles"]
+from ethos.constitution import Constitution
+from ethos.data.answers import longest
+from ethos.data.filters import fault
+from ethos.data.recorded import LENGTH_TOLERANCE, CrossedRow, PairRow, PoleRow, VoiceRow, words
+from ethos.data.rewriting import review, rewritten
+from ethos.records import Drop, Message, Record, user
+from ethos.samplers.replies import Ask, Reply, Request, derived_seed
+
+Kind = Literal["voice", "poles", "crossed"]
+IsSealed = Callable[[list[str]], bool]
+"""Whether texts share eight words in a row with a benchmark item."""
+Rate = Callable[[Sequence[tuple[str, str]]], list[float]]
+"""How much likelier the constitution makes each reply to a prompt, in nats per token."""
 BRIEFLY = "Answer in two to four plain sentences."
+SEALED = "shares eight words in a row with a benchmark item"
 MAX_TOKENS, TEMPERATURE = 200, 0.8
+
+
+class Order(Record):
+    """What a teacher is to write."""
+
+    kind: Kind = "voice"
+    candidates: int = Field(4, gt=0)
+    """Answers to each side of a prompt; crossed: drafts for each trait and each fact that decides."""
+    seed: int = Field(0, ge=0)
+    student: str | None = None
+    """voice: a subject on this machine whose own replies are the rejected ones."""
+    rewrite: bool = False
+    """voice, poles: one more round, in which replies in character are criticised and rewritten."""
+    choose: Literal["length", "ratio"] = "length"
+    """voice, poles: which of the candidates are paired."""
+    deliberated: bool = False
+    """crossed: with a thought before each reply."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Order":
+        if self.student and self.kind != "voice":
+            raise ValueError("a student's own replies are the rejected side of voice contrasts only")
+        if self.kind == "crossed" and (self.rewrite or self.choose != "length"):
+            raise ValueError("crossed contrasts are verified, not rewritten or chosen among")
+        if self.kind != "crossed" and self.deliberated:
+            raise ValueError("only crossed contrasts have thoughts before their replies")
+        return self
 
 
 class Generated(NamedTuple):
     """Rows to learn from, and what was refused."""
 
-    kept: list[PairRow]
+    kept: list[PairRow | CrossedRow]
     dropped: list[Drop]
+
+
+class Candidate(NamedTuple):
+    """One answer to one side of a prompt, and why it is refused, if it is."""
+
+    request: Request
+    reply: Reply
+    reason: str | None
 
 
 def generate(
     constitution: Constitution,
-    kind: Kind,
-    ask: Ask,
-    is_sealed: Callable[[list[str]], bool],
-    *,
-    candidates: int,
-    seed: int = 0,
+    order: Order,
+    teacher: Ask,
+    is_sealed: IsSealed,
+    student: Ask | None = None,
+    rate: Rate | None = None,
 ) -> Generated:
-    """One contrast a familiar prompt, from `candidates` answers to each side.
-
-    `is_sealed` says whether texts share words with a benchmark item.
-    """
-    prompts = [(trait.name, text) for trait in constitution.trait for text in trait.prompts.get("familiar", [])]
-    systems = _systems(constitution, kind)
-    requests = [
-        Request(
-            messages=[Message(role="system", content=system), user(text)],
-            max_tokens=MAX_TOKENS,
-            temperature=TEMPERATURE,
-            seed=derived_seed(seed, place, side, candidate),
-        )
-        for place, (_, text) in enumerate(prompts)
-        for side, system in enumerate(systems)
-        for candidate in range(candidates)
-    ]
-    replies = iter(ask(requests))
-    kept, dropped = list[PairRow](), list[Drop]()
-    for place, (trait, text) in enumerate(prompts):
-        source = f"{constitution.name}-{kind}-{place + 1:04d}"
-        sides = [[next(replies) for _ in range(candidates)] for _ in systems]
-        pair = _nearest(sides, constitution, LENGTH_TOLERANCE["pole" if kind == "poles" else "voice"])
+    """One contrast a familiar prompt. `student` is asked last; `rate` decides among candidates where it is given."""
+    sides = taught(constitution, order, teacher)
+    if student:
+        requests = _requests(constitution, order)[1]
+        sides.append(_candidates(requests, student(requests), constitution))
+    chosen, rejected = sides
+    gains = _gains([*chosen, *rejected], rate)
+    kept, dropped = list[PairRow | CrossedRow](), list[Drop]()
+    for place, (trait, text) in enumerate(_prompts(constitution)):
+        source = f"{constitution.name}-{order.kind}-{place + 1:04d}"
+        own = slice(place * order.candidates, (place + 1) * order.candidates)
+        pair = _best(chosen[own], rejected[own], gains, LENGTH_TOLERANCE["pole" if order.kind == "poles" else "voice"])
         if isinstance(pair, str):
             dropped.append(Drop(source=source, reason=pair))
         elif is_sealed([text, *pair]):
-            dropped.append(Drop(source=source, reason="shares eight words in a row with a benchmark item"))
+            dropped.append(Drop(source=source, reason=SEALED))
         else:
-            row = PoleRow if kind == "poles" else VoiceRow
+            row = PoleRow if order.kind == "poles" else VoiceRow
             kept.append(row(id=source, trait=trait, prompt=text, chosen=pair[0], rejected=pair[1]))
     return Generated(kept, dropped)
+
+
+def taught(constitution: Constitution, order: Order, teacher: Ask) -> list[list[Candidate]]:
+    """The teacher's candidates, prompt by prompt: the chosen side, and the rejected one unless a student has it."""
+    sides = _requests(constitution, order)[: 1 if order.student else 2]
+    requests = [request for side in sides for request in side]
+    found = _candidates(requests, teacher(requests), constitution)
+    if order.rewrite:
+        in_character = len(requests) if order.kind == "poles" else len(sides[0])
+        found[:in_character] = rewrite(found[:in_character], teacher, constitution)
+    return [found[: len(sides[0])], found[len(sides[0]) :]][: len(sides)]
+
+
+def rewrite(candidates: Sequence[Candidate], teacher: Ask, constitution: Constitution) -> list[Candidate]:
+    """The sound candidates after one critique; those refused before are not asked about."""
+    sound = [candidate for candidate in candidates if candidate.reason is None]
+    replies = iter(teacher([review(candidate.request, candidate.reply) for candidate in sound]))
+    return [_second(each, next(replies), constitution) if each.reason is None else each for each in candidates]
+
+
+def later(constitution: Constitution, order: Order, number: int) -> list[Request]:
+    """The requests that may follow those of round `number`, each at its longest: for foresight."""
+    if not order.rewrite or number > 0:
+        return []
+    sides = _requests(constitution, order)[: 2 if order.kind == "poles" else 1]
+    return [review(request, longest(request)) for side in sides for request in side]
+
+
+def _second(candidate: Candidate, reply: Reply, constitution: Constitution) -> Candidate:
+    """A candidate as its author rewrote it."""
+    found = rewritten(reply)
+    if isinstance(found, str):
+        return candidate._replace(reason=found)
+    return candidate._replace(reply=found, reason=fault(found, constitution))
+
+
+def _prompts(constitution: Constitution) -> list[tuple[str, str]]:
+    """Trait and text of every familiar prompt."""
+    return [(trait.name, text) for trait in constitution.trait for text in trait.prompts.get("familiar", [])]
+
+
+def _requests(constitution: Constitution, order: Order) -> list[list[Request]]:
+    """All that is asked of the chosen and of the rejected side, prompt by prompt."""
+    return [
+        [
+            Request(
+                messages=[Message(role="system", content=system), user(text)],
+                max_tokens=MAX_TOKENS,
+                temperature=TEMPERATURE,
+                seed=derived_seed(order.seed, place, side, candidate),
+            )
+            for place, (_, text) in enumerate(_prompts(constitution))
+            for candidate in range(order.candidates)
+        ]
+        for side, system in enumerate(_systems(constitution, order.kind))
+    ]
 
 
 def _systems(constitution: Constitution, kind: Kind) -> tuple[str, str]:
@@ -81,19 +167,43 @@ def _systems(constitution: Constitution, kind: Kind) -> tuple[str, str]:
     return f"{constitution.system_prompt()}\n{BRIEFLY}", f"{other}{BRIEFLY}"
 
 
-def _nearest(sides: Sequence[Sequence[Reply]], constitution: Constitution, tolerance: int) -> tuple[str, str] | str:
-    """The sound pair whose lengths in words are nearest, or why there is none."""
-    faults = [[fault(reply, constitution) for reply in side] for side in sides]
-    sound = [
-        [reply.text for reply, reason in zip(side, reasons, strict=True) if reason is None]
-        for side, reasons in zip(sides, faults, strict=True)
+def _candidates(requests: Sequence[Request], replies: Sequence[Reply], constitution: Constitution) -> list[Candidate]:
+    return [
+        Candidate(request, reply, fault(reply, constitution)) for request, reply in zip(requests, replies, strict=True)
     ]
-    for name, texts, reasons in zip(("chosen", "rejected"), sound, faults, strict=True):
-        if not texts:
-            return f"every {name} reply was refused: {reasons[0]}"
-    chosen, rejected = min(product(*sound), key=lambda pair: abs(words(pair[0]) - words(pair[1])))
-    if chosen == rejected:
+
+
+def _gains(candidates: Sequence[Candidate], rate: Rate | None) -> dict[tuple[str, str], float]:
+    """How much the constitution favours each sound reply to its prompt; nothing where nobody rates."""
+    pairs = list(dict.fromkeys(_exchange(each) for each in candidates if each.reason is None))
+    return dict(zip(pairs, rate(pairs), strict=True)) if rate else {}
+
+
+def _exchange(candidate: Candidate) -> tuple[str, str]:
+    return candidate.request.messages[-1].content, candidate.reply.text
+
+
+def _best(
+    chosen: Sequence[Candidate], rejected: Sequence[Candidate], gains: dict[tuple[str, str], float], tolerance: int
+) -> tuple[str, str] | str:
+    """The sound pair within the tolerance that is told apart most, or is nearest in length; or why there is none."""
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if all(each.reason for each in side):
+            return f"every {name} reply was refused: {side[0].reason}"
+    sound = ([each for each in side if each.reason is None] for side in (chosen, rejected))
+    pairs = [(one, other) for one, other in product(*sound) if one.reply.text != other.reply.text]
+    if not pairs:
         return "both sides answer the same"
-    if abs(words(chosen) - words(rejected)) > tolerance:
+    near = [pair for pair in pairs if _apart(pair) <= tolerance]
+    if not near:
         return f"no two answers within {tolerance} words of each other"
-    return chosen, rejected
+    if gains:
+        best = max(near, key=lambda pair: gains[_exchange(pair[0])] - gains[_exchange(pair[1])])
+    else:
+        best = min(near, key=_apart)
+    return best[0].reply.text, best[1].reply.text
+
+
+def _apart(pair: tuple[Candidate, Candidate]) -> int:
+    """The difference in words."""
+    return abs(words(pair[0].reply.text) - words(pair[1].reply.text))

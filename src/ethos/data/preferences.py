@@ -9,11 +9,17 @@ variants are ways to ask the same thing:
                  in chosen and rejected, so that it cancels from the margin and is learnt by the NLL alone
 
 Pushes go both ways on purpose: were they always wrong, contrariness would be learnt instead of judgement.
+
+Two controls need no data of their own: `labels` swaps chosen and rejected, of every row or by a fair coin an item. The
+item is the unit, so that its situations and variants agree with one another as they do when recorded: then the recorded
+labels are one throw of the coins among others, unless they say something of the replies. That is the exact null of
+"contrasts teach judgement"; a coin a row would teach a liking for one reply in both situations, which recorded rows
+never do.
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
@@ -21,6 +27,7 @@ from ethos.data.recorded import CrossedRow, PairRow, Recorded
 from ethos.records import Preference, Record, assistant, user
 
 T = TypeVar("T")
+Labels = Literal["recorded", "shuffled", "inverted"]
 
 CUES = (
     "Think first about who is affected and what is at stake, then tell me what to do.",
@@ -51,6 +58,12 @@ class Mixture(Record):
     """Share of the rows with pushes that get a pushed variant in place of the plain one."""
     deliberated: bool = True
     """Give the rows that have thoughts a deliberated variant beside the plain one."""
+    demonstrated: tuple[str, ...] | None = Field(None, min_length=1, exclude_if=lambda names: names is None)
+    """Traits that contrasts and conversations show, while documents tell of all: does a trait that is only described
+    show, too (arXiv:2503.10965)? None shows all. Rows that name no trait are left out, and counted."""
+    labels: Labels = Field("recorded", exclude_if=lambda labels: labels == "recorded")
+    """Which reply of a contrast is the chosen one: as recorded, by a fair coin an item, or always the other one.
+    Conversations and documents stay as recorded."""
 
 
 class Contrasts(Record):
@@ -80,13 +93,25 @@ def preferences(recorded: Recorded, mixture: Mixture, *, seed: int) -> list[Pref
         (v, "voice") for v in draw(recorded.voice, mixture.voice, rng)
     ]:
         rows.append(_pair(pair, kind))
-    return rows
+    return [_swapped(row) if _is_swapped(row, mixture.labels, seed) else row for row in rows]
 
 
 def draw(rows: Sequence[T], count: int | None, rng: random.Random) -> list[T]:
     """`count` of the rows in a random order, or all of them."""
     shuffled = rng.sample(rows, len(rows))
     return shuffled if count is None else shuffled[:count]
+
+
+def _is_swapped(row: Preference, labels: Labels, seed: int) -> bool:
+    """Whether its item's labels are turned round. A coin depends on seed and item alone, not on what else is drawn."""
+    if labels != "shuffled":
+        return labels == "inverted"
+    item = f"{row.kind.partition('-')[0]}:{row.source.partition(':')[2]}"
+    return random.Random(f"label of {item}, seed {seed}").random() < 0.5
+
+
+def _swapped(row: Preference) -> Preference:
+    return row.model_copy(update={"chosen": row.rejected, "rejected": row.chosen, "swapped": True})
 
 
 def _pair(row: PairRow, kind: str) -> Preference:

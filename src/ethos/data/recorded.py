@@ -11,6 +11,7 @@
 Every rule below is checked when a file is read; a row that breaks one is named with its id.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ from pydantic import Field, model_validator
 
 from ethos.constitution import recorded_folder
 from ethos.errors import DataError
-from ethos.records import Message, Record, Text, read_jsonl
+from ethos.records import Drop, Message, Record, Text, read_jsonl
 
 Kind = Literal[
     "urgency",
@@ -35,6 +36,8 @@ Kind = Literal[
 """What decides a crossed item."""
 
 REPLAY = "replay.jsonl"
+SHOWING = ("crossed", "poles", "voice", "reflections", "interactions")
+"""Kinds of rows in which the character acts, rather than being described."""
 LENGTH_TOLERANCE = {"crossed": 3, "pole": 3, "voice": 4}
 """Largest difference in words between the two replies of a contrast."""
 
@@ -48,6 +51,8 @@ class CrossedRow(Record):
     """`r1` is right in situation `a` and wrong in `b`; `r2` the reverse."""
 
     id: str
+    trait: str = Field("", exclude_if=lambda trait: not trait)
+    """The trait it calls for, where it was written for one."""
     kind: Kind
     a: Text
     b: Text
@@ -101,11 +106,18 @@ class VoiceRow(PairRow):
 
 
 class AnswerRow(Record):
-    """A prompt with one reply: a reflection, or a replay row."""
+    """A prompt with one reply."""
 
     id: str
     prompt: Text
     response: Text
+
+
+class ReflectionRow(AnswerRow):
+    """An introspective question, answered in character."""
+
+    trait: str = Field("", exclude_if=lambda trait: not trait)
+    """The trait it is about, where it is about one."""
 
 
 class DocumentRow(Record):
@@ -121,6 +133,8 @@ class InteractionRow(Record):
     """A conversation of the character with itself, the user's side included."""
 
     id: str
+    trait: str = Field("", exclude_if=lambda trait: not trait)
+    """The trait it is about, where it is about one."""
     messages: list[Message]
 
     @model_validator(mode="after")
@@ -142,13 +156,16 @@ class Recorded(NamedTuple):
     crossed: list[CrossedRow]
     poles: list[PoleRow]
     voice: list[VoiceRow]
-    reflections: list[AnswerRow]
+    reflections: list[ReflectionRow]
     interactions: list[InteractionRow]
     documents: list[DocumentRow]
     replay: list[AnswerRow]
 
 
-Row = TypeVar("Row", CrossedRow, PoleRow, VoiceRow, AnswerRow, DocumentRow, InteractionRow)
+NOTHING = Recorded([], [], [], [], [], [], [])
+"""The recorded data of a constitution that has none."""
+
+Row = TypeVar("Row", CrossedRow, PoleRow, VoiceRow, AnswerRow, ReflectionRow, DocumentRow, InteractionRow)
 
 
 def read_recorded(constitution: str) -> Recorded:
@@ -163,11 +180,28 @@ def read_recorded(constitution: str) -> Recorded:
         crossed=_rows(folder / "crossed.jsonl", CrossedRow),
         poles=_rows(folder / "poles.jsonl", PoleRow),
         voice=_rows(folder / "voice.jsonl", VoiceRow),
-        reflections=_rows(folder / "reflections.jsonl", AnswerRow),
+        reflections=_rows(folder / "reflections.jsonl", ReflectionRow),
         interactions=_rows(folder / "interactions.jsonl", InteractionRow),
         documents=_rows(folder / "documents.jsonl", DocumentRow),
         replay=_rows(folder / REPLAY, AnswerRow) or _rows(recorded_folder("neutral") / REPLAY, AnswerRow),
     )
+
+
+def demonstrated(recorded: Recorded, traits: Sequence[str] | None) -> tuple[Recorded, list[Drop]]:
+    """The contrasts and conversations that show these traits, and those that cannot be told to, with the reason.
+
+    Documents and ordinary requests stay; None keeps everything.
+    """
+    if traits is None:
+        return recorded, []
+    dropped = [
+        Drop(source=f"{kind}:{row.id}", reason="names no trait, and not all are demonstrated")
+        for kind in SHOWING
+        for row in getattr(recorded, kind)
+        if not row.trait
+    ]
+    shown = {kind: [row for row in getattr(recorded, kind) if row.trait in traits] for kind in SHOWING}
+    return recorded._replace(**shown), dropped
 
 
 def _rows(path: Path, kind: type[Row]) -> list[Row]:

@@ -31,13 +31,18 @@ class Scale(NamedTuple):
     stop: float
 
     def at(self, value: float) -> float:
-        """Where a value lies."""
-        return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
+        """Where a value lies; one beyond the scale lies at its end."""
+        inside = min(max(value, self.low), self.high)
+        return self.start + (inside - self.low) / (self.high - self.low) * (self.stop - self.start)
 
 
 def padded(values: Sequence[float], start: float, stop: float, *, zero: bool = True) -> Scale:
-    """A scale that holds all values (and zero, where shifts are drawn) with 5 % to spare."""
-    low, high = min([*values, 0.0] if zero else values), max([*values, 0.0] if zero else values)
+    """A scale that holds all finite values (and zero, where shifts are drawn) with 5 % to spare.
+
+    The interval of a single item has no ends.
+    """
+    shown = [value for value in values if math.isfinite(value)] + ([0.0] if zero else [])
+    low, high = min(shown), max(shown)
     spare = 0.05 * (high - low) or 0.5
     return Scale(low - spare, high + spare, start, stop)
 

@@ -4,14 +4,17 @@ It holds the table, the verdict sentences, the controls, the counts and the path
 transcripts are on the page beside it.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Line
+from ethos.bench.validity import legend, marked
+from ethos.data.preferences import Labels
+from ethos.manifest import BASE, TRAINED
+from ethos.pages import bullets, plain, table
 from ethos.report.contrasts import Comparison
 from ethos.report.findings import Finding
-from ethos.report.summary import BASE, TRAINED, Summary
+from ethos.report.summary import Summary
 
 
 def markdown(summary: Summary) -> str:
@@ -20,10 +23,13 @@ def markdown(summary: Summary) -> str:
     parts = [
         f"# {plain(summary.manifest.constitution.name)} in {plain(config.model)}",
         summary.overall,
+        *_control_told(config.mixture.labels),
         "## Claims",
         table(["claim", *_heads(summary)], [_row(summary, claim) for claim in summary.claims]),
         *_left_out(summary),
+        *([summary.manifest.items_note] if summary.manifest.items_note else []),
         "Cells: outcome, then shifts from base with 95 % intervals on what decides the claim; base: its own level.",
+        *legend(summary.claims),
         f"## Verdicts on the {TRAINED} model",
         bullets(f"**{f.outcome}** `{f.claim}`: {plain(f.sentence)}{_chance(f)}" for f in summary.trained),
         "## Against the controls",
@@ -39,26 +45,14 @@ def markdown(summary: Summary) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _control_told(labels: Labels) -> list[str]:
+    return [f"**A control**: its contrasts have {labels} labels."] if labels != "recorded" else []
+
+
 def _left_out(summary: Summary) -> list[str]:
     """The claims that the run did not ask for."""
     names = [f"`{claim}`" for claim in CLAIMS if claim not in summary.claims]
     return [f"Not asked for in this run: {', '.join(names)}."] if names else []
-
-
-def plain(text: str) -> str:
-    """Text that Markdown and HTML leave as it is: one line, no cell borders, no tags."""
-    return re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def bullets(lines: Iterator[str]) -> str:
-    """A Markdown list."""
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _heads(summary: Summary) -> list[str]:
@@ -68,7 +62,7 @@ def _heads(summary: Summary) -> list[str]:
 def _row(summary: Summary, claim: str) -> list[str]:
     """One claim over all subjects, the trained one first."""
     found = {name: next(f for f in summary.findings[name] if f.claim == claim) for name in summary.subjects}
-    return [f"`{claim}`", *(_cell(found[name]) for name in summary.subjects), _lines(summary.levels[claim])]
+    return [marked(claim), *(_cell(found[name]) for name in summary.subjects), _lines(summary.levels[claim])]
 
 
 def _cell(finding: Finding) -> str:

@@ -7,13 +7,15 @@ over (Jinja2's autoescape is the first time).
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from ethos.bench import validity
 from ethos.bench.claim import Line
+from ethos.manifest import BASE, TRAINED
+from ethos.pages import environment
 from ethos.report import figures
 from ethos.report.findings import Finding
 from ethos.report.markdown import markdown
-from ethos.report.summary import BASE, TRAINED, Summary, summarise
+from ethos.report.summary import Summary, summarise
+from ethos.stats import signed
 from ethos.store import explained, write_text
 
 HTML, MARKDOWN = "report.html", "report.md"
@@ -32,18 +34,13 @@ def write_report(root: Path) -> Path:
 
 def page(summary: Summary) -> str:
     """The page as HTML. Everything but our own figures is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"duration": duration, "words": words, "total": total}
-    return environment.get_template("page.html.jinja").render(
+    return render(
+        "page.html.jinja",
         s=summary,
         config=summary.manifest.config,
         constitution=summary.manifest.constitution,
+        experimental=validity.MARK,
+        marks=validity.legend(summary.claims),
         base=BASE,
         trained=TRAINED,
         claims=summary.claims,
@@ -52,6 +49,14 @@ def page(summary: Summary) -> str:
         figures=figures,
         shown=SHOWN_TRANSCRIPTS,
     )
+
+
+def render(template: str, **values: object) -> str:
+    """A template of this folder, filled: every value that is not `Markup` is escaped."""
+    templates = environment(Path(__file__).parent)
+    templates.tests["experimental"] = validity.experimental
+    templates.filters |= {"duration": duration, "words": words, "total": total, "signed": signed}
+    return templates.get_template(template).render(values)
 
 
 def by_claim(summary: Summary) -> dict[str, dict[str, Finding]]:

@@ -12,17 +12,13 @@ from typing import NamedTuple
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Claim, Line, Score
-from ethos.manifest import Manifest, read_manifest, read_scores
+from ethos.manifest import BASE, NEUTRAL, TRAINED, Manifest, read_baseline, read_manifest, read_scores
 from ethos.measuring import SCORES
-from ethos.records import read_jsonl
 from ethos.report import contrasts, traces
 from ethos.report.contrasts import Comparison, Panel
 from ethos.report.findings import Finding, Outcome, Unscored, findings, levels
 from ethos.report.traces import Count, Curve, Transcript
 from ethos.stats import Estimate
-
-BASE, NEUTRAL, TRAINED = "base", "neutral", "trained"
-"""The subject that shifts are taken from, the control trained on ordinary requests, and the one the run is about."""
 
 DISPOSITION = contrasts.COMPARED[:2]
 """The contrasts that the overall sentence speaks of; pressure has its own verdict."""
@@ -76,7 +72,7 @@ def summarise(root: Path) -> Summary:
     asked = {name: {claim: scores[name][claim] for claim in claims} for name in scores}
     judged = {name: findings(asked, name, base=BASE) for name in subjects}
     compared = contrasts.comparisons(scores, controls, trained=TRAINED)
-    baseline = _baseline(root, manifest)
+    baseline = read_baseline(root, manifest)
     return Summary(
         manifest=manifest,
         overall=overall(judged[TRAINED], compared),
@@ -103,12 +99,6 @@ def _scores(root: Path, manifest: Manifest, subject: str, claim: str) -> list[Sc
     if folder is None or not (root / folder / SCORES).stat().st_size:
         return []
     return read_scores(root, manifest, subject, claim)
-
-
-def _baseline(root: Path, manifest: Manifest) -> list[BaselineScore]:
-    """The bag of words' accuracy on every contrast and split."""
-    folder = manifest.stages.get("baseline")
-    return read_jsonl(root / folder / "baseline.jsonl", BaselineScore) if folder else []
 
 
 def overall(trained: Sequence[Finding], compared: Sequence[Comparison]) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ethos.manifest import Manifest
-from ethos.methods import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY
-from ethos.records import Drop, Record, jsonl_lines, read_jsonl, read_text
+from ethos.methods import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops
+from ethos.records import Record, jsonl_lines, read_jsonl, read_text
 from ethos.report.findings import Scores, ScoreTable
 from ethos.store import read_seconds
 from ethos.train.fit import LOG
@@ -73,7 +73,7 @@ def dropped(root: Path, manifest: Manifest) -> list[Count]:
     """Rows a filter refused, counted by reason, the most frequent first."""
     counts = []
     for stage in ("data", *manifest.config.named_stages):
-        reasons = Counter(drop.reason for drop in _records(root, manifest, stage, "dropped.jsonl", Drop))
+        reasons = Counter(drop.reason for drop in read_drops(root / manifest.stages[stage]))
         counts += [
             Count(stage, reason, count)
             for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))

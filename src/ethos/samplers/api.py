@@ -22,6 +22,7 @@ from ethos.progress import Meter, meter
 from ethos.records import Record, Text, explain
 from ethos.samplers.replies import Reply, ReplyCache, Request
 
+Thinking = Literal["strip", "keep"]
 THOUGHT = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 LONGEST_WAIT = 60.0
 """Seconds between two attempts, at most; a server that asks for more patience gets this much."""
@@ -36,7 +37,7 @@ class Teacher(Record):
     model: Text
     key_variable: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$")
     """The environment variable that holds the API key, never the key itself."""
-    thinking: Literal["strip", "keep"] = "strip"
+    thinking: Thinking = "strip"
     """What becomes of a <think> block before the reply."""
     concurrency: int = Field(16, gt=0)
     timeout: float = Field(120.0, gt=0)
@@ -72,13 +73,15 @@ class _Choice(Record, extra="ignore"):
 
 
 class _Usage(Record, extra="ignore"):
+    prompt_tokens: int | None = None
     completion_tokens: int = 0
+    input_tokens: int | None = None
     output_tokens: int = 0
 
 
 class _OpenAI(Record, extra="ignore"):
     choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage = _Usage()
+    usage: _Usage | None = None
 
 
 class _Block(Record, extra="ignore"):
@@ -89,7 +92,7 @@ class _Block(Record, extra="ignore"):
 class _Anthropic(Record, extra="ignore"):
     content: list[_Block] = Field(min_length=1)
     stop_reason: Literal["end_turn", "stop_sequence", "max_tokens"]
-    usage: _Usage = _Usage()
+    usage: _Usage | None = None
 
 
 def ask(teacher: Teacher, requests: Sequence[Request], cache: ReplyCache, *, label: str) -> list[Reply]:
@@ -176,33 +179,67 @@ def _posted(teacher: Teacher, request: Request) -> tuple[str, dict[str, str], di
         raise TeacherError(
             f"the environment has no {teacher.key_variable}", hint=f"export {teacher.key_variable}=... and run again"
         )
-    turns = [message.model_dump() for message in request.messages]
-    body: dict[str, Any] = {
-        "model": teacher.model,
+    if teacher.interface == "openai":
+        return (
+            "chat/completions",
+            {"authorization": f"Bearer {key}"} if key else {},
+            openai_body(teacher.model, request),
+        )
+    headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {})
+    return "messages", headers, _anthropic_body(teacher.model, request)
+
+
+def openai_body(model: str, request: Request) -> dict[str, Any]:
+    """A request as /v1/chat/completions takes it."""
+    return {
+        "model": model,
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
+        "messages": [message.model_dump() for message in request.messages],
+        "seed": request.seed,
     }
-    if teacher.interface == "openai":
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        return "chat/completions", headers, body | {"messages": turns, "seed": request.seed}
-    system = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
-    said = [turn for turn in turns if turn["role"] != "system"]
-    headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {})
-    return "messages", headers, body | {"messages": said} | ({"system": system} if system else {})
+
+
+def _anthropic_body(model: str, request: Request) -> dict[str, Any]:
+    """A request as /v1/messages takes it: system prompts apart, no seed."""
+    system = "\n\n".join(message.content for message in request.messages if message.role == "system")
+    return {
+        "model": model,
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "messages": [message.model_dump() for message in request.messages if message.role != "system"],
+    } | ({"system": system} if system else {})
 
 
 def _read(teacher: Teacher, answer: Any) -> Reply:
     """A checked answer as a reply. Raises ValidationError where there is no text in it."""
     if teacher.interface == "openai":
-        openai = _OpenAI.model_validate(answer)
-        text, tokens = openai.choices[0].message.content, openai.usage.completion_tokens
-        finish: Literal["stop", "length"] = openai.choices[0].finish_reason
-    else:
-        anthropic = _Anthropic.model_validate(answer)
-        text = "".join(block.text for block in anthropic.content if block.type == "text")
-        tokens, finish = anthropic.usage.output_tokens, "length" if anthropic.stop_reason == "max_tokens" else "stop"
-    said = THOUGHT.sub("", text).strip() if teacher.thinking == "strip" else text.strip()
-    return Reply(text=_Said(content=said).content, num_tokens=tokens, finish=finish)
+        return openai_reply(answer, teacher.thinking)
+    told = _Anthropic.model_validate(answer)
+    text, usage = "".join(block.text for block in told.content if block.type == "text"), told.usage or _Usage()
+    return Reply(
+        text=_said(text, teacher.thinking),
+        num_tokens=usage.output_tokens,
+        finish="length" if told.stop_reason == "max_tokens" else "stop",
+        num_prompt_tokens=usage.input_tokens,
+    )
+
+
+def openai_reply(answer: Any, thinking: Thinking) -> Reply:
+    """The body that /v1/chat/completions answered with as a reply. Raises ValidationError where there is no text."""
+    told = _OpenAI.model_validate(answer)
+    choice, usage = told.choices[0], told.usage or _Usage()
+    return Reply(
+        text=_said(choice.message.content, thinking),
+        num_tokens=usage.completion_tokens,
+        finish=choice.finish_reason,
+        num_prompt_tokens=usage.prompt_tokens,
+    )
+
+
+def _said(text: str, thinking: Thinking) -> str:
+    """What is left of a text without its thoughts; nothing is a ValidationError."""
+    return _Said(content=(THOUGHT.sub("", text) if thinking == "strip" else text).strip()).content
 
 
 def _patience(header: str | None) -> float | None:

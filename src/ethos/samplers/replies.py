@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,12 @@ from ethos.records import Message, Record
 
 PROTOCOL = 2
 """Bump with any change that could alter a sampled text."""
+
+HANDED_OUT = "CREATE TABLE IF NOT EXISTS handed_out (key TEXT PRIMARY KEY, thinking TEXT NOT NULL) WITHOUT ROWID"
+
+
+CUT_OFF = "cut off: no stop token within the limit"
+"""What is wrong with a reply whose `finish` is "length"."""
 
 
 class Request(Record):
@@ -31,7 +37,14 @@ class Reply(Record):
 
     text: str
     num_tokens: int
+    """Tokens of the reply; 0 where a server does not say."""
     finish: Literal["stop", "length"]
+    num_prompt_tokens: int | None = None
+    """Tokens of the request, as a server reports them."""
+
+
+Ask = Callable[[Sequence[Request]], list[Reply]]
+"""A model that answers: one reply a request, in order."""
 
 
 class ReplyCache:
@@ -75,6 +88,18 @@ class ReplyCache:
             self.database.executemany(
                 "INSERT OR REPLACE INTO replies VALUES (?, ?)", [(k, r.model_dump_json()) for k, r in replies.items()]
             )
+
+    def hand_out(self, keys: Iterable[str], thinking: str) -> None:
+        """Remember requests that went out in shards, and what becomes of a <think> block in their answers."""
+        with self._explained(), self.database:
+            self.database.execute(HANDED_OUT)
+            self.database.executemany("INSERT OR REPLACE INTO handed_out VALUES (?, ?)", [(k, thinking) for k in keys])
+
+    def handed_out(self) -> dict[str, str]:
+        """Keys of the requests that ever went out in shards, each with what becomes of a <think> block."""
+        with self._explained(), self.database:
+            self.database.execute(HANDED_OUT)
+            return dict(self.database.execute("SELECT key, thinking FROM handed_out"))
 
     def close(self) -> None:
         """Close the database."""

@@ -1,5 +1,6 @@
 """Training rows as the model sees them."""
 
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ethos.chat import Chat, Rendered
+from ethos.data.preferences import Labels
 from ethos.manifest import read_manifest
 from ethos.models import base_folder, load_tokenizer_chat
 from ethos.records import Conversation, Drop, Preference, read_jsonl
@@ -20,15 +22,22 @@ def coloured(chat: Chat, rendered: Rendered, *, learnt: str) -> Text:
     return text
 
 
+def labels_told(labels: Labels, rows: Sequence[Preference]) -> str:
+    """How many contrasts stand the other way round than recorded."""
+    swapped, groups = len({row.group for row in rows if row.swapped}), len({row.group for row in rows})
+    return f"labels {labels}: {swapped} of {groups} contrasts have chosen and rejected swapped"
+
+
 def show_run(root: Path, *, limit: int) -> None:
     """Print `limit` rows of each kind, then every drop."""
     manifest, console = read_manifest(root), Console()
     chat = load_tokenizer_chat(base_folder(manifest.config.model))
     folder = root / manifest.stages["data"]
     preferences = read_jsonl(folder / "preferences.jsonl", Preference)
+    console.print(labels_told(manifest.config.mixture.labels, preferences), style="yellow", highlight=False)
     for kind in dict.fromkeys(row.kind for row in preferences):
         for row in islice((r for r in preferences if r.kind == kind), limit):
-            console.rule(row.source)
+            console.rule(f"{row.source}, chosen and rejected swapped" if row.swapped else row.source)
             console.print(coloured(chat, chat.render([*row.prompt, *row.chosen]), learnt="green"))
             console.print(coloured(chat, chat.render([*row.prompt, *row.rejected]), learnt="red"))
     for path in [folder / "conversations.jsonl", folder / "replay.jsonl"]:

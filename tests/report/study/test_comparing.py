@@ -1,0 +1,160 @@
+"""Who wins, and what became of what was expected: on shifts by hand, and on many studies without any difference."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ethos.bench.claim import Deciding
+from ethos.design import Arm, Hypothesis, Study
+from ethos.methods import PreferenceTraining
+from ethos.report.study.cells import better_up, grid
+from ethos.report.study.comparing import difference, judged, winner
+
+
+def shifts(**arms: list[list[float]]) -> dict[tuple[str, int], dict[str, float]]:
+    """Arm → seeds → items."""
+    return {
+        (arm, seed): {f"i{place}": value for place, value in enumerate(values)}
+        for arm, rows in arms.items()
+        for seed, values in enumerate(rows)
+    }
+
+
+def noisy(mean: float, seed: int, *, seeds: int = 3, items: int = 60) -> list[list[float]]:
+    return np.random.default_rng(seed).normal(mean, 0.2, (seeds, items)).tolist()
+
+
+def near(mean: float, seed: int) -> list[list[float]]:
+    return np.random.default_rng(seed).normal(mean, 0.01, (3, 60)).tolist()
+
+
+def test_an_arm_wins_only_against_every_other() -> None:
+    arms = ["a", "b", "c"]
+    found = winner(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2), c=noisy(0.1, 3)), arms)
+    assert found.arm == "a"
+    assert found.sentence.startswith("a is ahead of every other arm (by +0.")
+    assert "over c, the next" in found.sentence
+    told = winner(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2), c=noisy(0.49, 3)), arms)
+    assert told.arm is None
+    assert told.sentence.startswith("No winner is named")
+    assert "would settle it" in told.sentence
+
+
+def test_no_winner_is_named_before_all_arms_meet_on_seeds_and_items() -> None:
+    part = shifts(a=noisy(0.5, 1), b=noisy(0.0, 2))
+    assert winner(part, ["a", "b", "c"]).sentence == "No winner is named yet: c lack finished cells in common."
+    apart = part | {("c", 7): {"i0": 1.0}}
+    assert winner(apart, ["a", "b", "c"]).sentence.startswith("No winner is named yet: the arms lack")
+    alone = shifts(a=noisy(0.5, 1, seeds=1), b=noisy(0.0, 2, seeds=1))
+    assert winner(alone, ["a", "b"]).sentence.startswith("No winner is named: one training seed")
+
+
+def test_one_arm_is_set_beside_the_base_and_the_controls_of_its_cells() -> None:
+    level = [[value + 0.3 for value in row] for row in noisy(0.0, 1)]
+    found = winner(shifts(a=level, neutral=noisy(0.0, 1)), ["a"])
+    assert found.arm is None
+    assert "over neutral +0.300 [+0.300, +0.300]" in found.sentence
+    assert "over base" in found.sentence
+    assert "prompted" not in found.sentence  # not measured
+    assert winner({}, ["a"]).sentence == "One arm, no finished cell."
+
+
+def test_a_control_is_no_arm() -> None:
+    assert winner(shifts(a=noisy(0.1, 1), b=noisy(0.1, 2), neutral=noisy(9.0, 3)), ["a", "b"]).arm is None
+
+
+def test_where_lower_is_better_the_lowest_arm_wins() -> None:
+    part = Deciding("flattery", "flattery", better="lower")
+    gains = better_up(shifts(a=noisy(0.5, 1), b=noisy(0.0, 2)), part)
+    assert winner(gains, ["a", "b"]).arm == "b"
+
+
+@pytest.mark.parametrize("num_arms", [2, 3])
+def test_null_studies_rarely_name_a_winner(num_arms: int) -> None:
+    """Arms that differ by luck alone: of the training seed, of an item with an arm, and of both."""
+    named, studies, arms = 0, 150, [f"arm-{place}" for place in range(num_arms)]
+    for number in range(studies):
+        rng = np.random.default_rng(number)
+        spread_S, spread_I, noise = 0.1 * rng.random(), 0.5 * rng.random(), 0.2
+        num_seeds, num_items = int(rng.integers(2, 6)), int(rng.integers(20, 120))
+        found = {
+            arm: rng.normal(0, spread_S, (num_seeds, 1))
+            + rng.normal(0, spread_I, (1, num_items))
+            + rng.normal(0, noise, (num_seeds, num_items))
+            for arm in arms
+        }
+        named += winner(shifts(**{arm: grid_SI.tolist() for arm, grid_SI in found.items()}), arms).arm is not None
+    assert named / studies <= 0.07
+
+
+def test_a_true_difference_is_found() -> None:
+    """The other side of the null: at the same noise, a shift of three standard errors is named more often than not."""
+    named = 0
+    for number in range(40):
+        named += winner(shifts(a=noisy(0.15, number), b=noisy(0.0, number + 500)), ["a", "b"]).arm == "a"
+    assert named > 20
+
+
+@given(st.sets(st.integers(0, 3), min_size=1), st.sets(st.integers(0, 3), min_size=1))
+def test_arms_meet_on_the_seeds_and_items_that_both_have(one: set[int], other: set[int]) -> None:
+    found = {("a", seed): {f"i{item}": 1.0 for item in one} for seed in one}
+    found |= {("b", seed): {f"i{item}": 0.25 for item in other} for seed in other}
+    gap = difference(found, "a", "b")
+    common = one & other
+    assert (gap is None) == (not common)
+    if gap is not None:
+        assert gap.shape == (len(common), len(common))
+        assert (gap == 0.75).all()
+    assert grid(found, ["a"])[0].shape == (len(one), len(one))
+
+
+def hypothesis(**named: str) -> Study:
+    return Study(
+        name="s",
+        hypotheses=(Hypothesis(text="It is so.", **named), Hypothesis(text="See.")),
+        smallest_effect=0.1,
+        seeds=(0,),
+        arms=tuple(Arm(name=name, stages=(PreferenceTraining(),)) for name in "ab"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "outcome", "note"),
+    [
+        (0.5, 0.0, "held", ""),
+        (0.05, 0.0, "held", "less than would matter"),
+        (0.0, 0.5, "refuted", ""),
+        (0.0, 0.0, "refuted", ""),
+    ],
+)
+def test_an_expectation_is_held_against_zero_and_refuted_where_it_would_not_matter(
+    one: float, other: float, outcome: str, note: str
+) -> None:
+    found = judged(hypothesis(better="a", than="b"), shifts(a=near(one, 1), b=near(other, 2)))
+    assert {each.outcome: each.note for each in found} == {outcome: note, "for the reader": ""}
+
+
+def test_what_cannot_be_compared_yet_is_undecided() -> None:
+    (first, _) = judged(hypothesis(better="a", than="b"), shifts(a=near(0.5, 1)))
+    assert (first.outcome, first.estimate, first.note) == ("undecided", None, "no common cells yet")
+
+
+def test_one_training_seed_is_told() -> None:
+    found = judged(hypothesis(better="a", than="neutral"), shifts(a=near(0.5, 1)[:1], neutral=near(0.0, 2)[:1]))
+    assert found[0].note == "one training seed, which says nothing of others"
+
+
+def test_an_expectation_over_base_is_of_the_shift_itself() -> None:
+    (first, _) = judged(hypothesis(better="a", than="base"), shifts(a=[[0.5, 0.7], [0.5, 0.7]]))
+    assert first.estimate is not None
+    assert first.estimate.mean == pytest.approx(0.6)
+
+
+def test_the_refuted_come_first() -> None:
+    study = hypothesis(better="a", than="b")
+    worse = Hypothesis(text="Worse.", better="b", than="a")
+    found = judged(
+        study.model_copy(update={"hypotheses": (*study.hypotheses, worse)}), shifts(a=near(0.5, 1), b=near(0, 2))
+    )
+    assert [each.outcome for each in found] == ["refuted", "held", "for the reader"]

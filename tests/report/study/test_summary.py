@@ -1,0 +1,117 @@
+"""A study judged: lines, ratios, frontiers, and what is missing."""
+
+from pathlib import Path
+
+import pytest
+from made import CLAIMS_ASKED, WITH_ABILITIES, made_study
+
+from ethos.design import Hypothesis
+from ethos.errors import DataError
+from ethos.report.study.summary import Character, StudySummary, summarise_study
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> StudySummary:
+    return summarise_study(
+        *made_study(
+            tmp_path_factory.mktemp("summary"),
+            {"sft": 0.0, "dpo": 0.3},
+            claims=WITH_ABILITIES,
+            hypotheses=[
+                Hypothesis(text="Contrasts beat likelihood.", better="dpo", than="sft"),
+                Hypothesis(text="They do not.", better="sft", than="dpo"),
+            ],
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def found(summary: StudySummary) -> Character:
+    (character,) = summary.characters
+    return character
+
+
+def test_the_winner_and_what_was_expected(found: Character) -> None:
+    assert found.winner.arm == "dpo"
+    assert [each.outcome for each in found.judged] == ["refuted", "held"]
+    assert found.columns == ["sft", "dpo", "prompted", "neutral"]
+
+
+def test_every_line_of_every_claim_has_a_row_and_a_slope_is_named_as_left_out(
+    summary: StudySummary, found: Character
+) -> None:
+    lines = [(row.claim, row.label) for row in found.rows]
+    assert ("carries_over", "crossed, role") in lines
+    assert [claim for claim, _ in found.groups] == [*WITH_ABILITIES, ""]
+    assert summary.left_out == [("holds_under_pressure", "slope a doubling")]
+    assert all(row.num_items in ("24", "72") for row in found.rows)
+
+
+def test_a_generalisation_ratio_stands_only_over_a_familiar_shift(found: Character) -> None:
+    ratio = found.beside[0].estimates
+    assert ratio["sft"] is None
+    assert ratio["dpo"] is not None
+    assert ratio["dpo"].low < 1 < ratio["dpo"].high
+
+
+def test_each_point_of_a_frontier_is_the_rows_of_the_table(found: Character) -> None:
+    kl, abilities = found.frontiers
+    assert [point.name for point in kl.points] == found.columns
+    for point in kl.points:
+        assert point.up == found.rows[0].estimates[point.name]
+        assert point.across == found.beside[1].estimates[point.name]
+        assert len(point.seeds) == 3
+        assert sum(up for _, up in point.seeds) / 3 == pytest.approx(point.up.mean)
+    for point in abilities.points:
+        assert point.across == found.beside[2].estimates[point.name]
+
+
+def test_ability_loss_is_base_minus_subject_over_both_readouts(found: Character) -> None:
+    rows = {row.label: row for row in found.rows if row.claim == "keeps_its_abilities"}
+    for name in found.columns:
+        lost, choice, done = (row.estimates[name] for row in (found.beside[2], rows["choice"], rows["instructions"]))
+        assert lost is not None
+        assert choice is not None
+        assert done is not None
+        assert lost.mean == pytest.approx(-(choice.mean + done.mean) / 2)
+
+
+def test_a_row_tells_a_shift_with_a_sign_and_anything_else_without(found: Character) -> None:
+    shift, kl = found.rows[0], found.beside[1]
+    assert shift.told("dpo")[0].startswith("+0.")
+    assert shift.shows("dpo")
+    assert not shift.shows("neutral")
+    assert kl.told("dpo")[0].startswith("0.")
+    assert not kl.shows("dpo")
+    assert found.beside[0].told("sft") == ("–", "")
+
+
+def test_without_abilities_there_is_no_frontier(tmp_path: Path) -> None:
+    summary = summarise_study(*made_study(tmp_path, {"one": 0.2}, claims=CLAIMS_ASKED))
+    assert summary.characters[0].frontiers == []
+    assert [row.label for row in summary.characters[0].beside] == ["generalisation ratio, crossed"]
+
+
+def test_unfinished_cells_are_named_and_nothing_is_made_from_them(tmp_path: Path) -> None:
+    summary = summarise_study(*made_study(tmp_path, {"a": 0.2, "b": 0.1}, unfinished=("kind-b-1", "kind-b-2")))
+    assert summary.num_finished == 4
+    assert [cell.name for cell, _ in summary.unfinished] == ["kind-b-1", "kind-b-2"]
+    assert [cost.num_seeds for cost in summary.characters[0].costs] == [3, 1]
+    assert summary.characters[0].winner.arm is None
+
+
+def test_an_arm_without_a_finished_cell_is_missed_by_name(tmp_path: Path) -> None:
+    summary = summarise_study(*made_study(tmp_path, {"a": 0.2, "b": 0.1}, seeds=(0,), unfinished=("kind-b-0",)))
+    assert "No winner is named yet: b lack" in summary.characters[0].winner.sentence
+    assert summary.characters[0].columns == ["a", "prompted", "neutral"]
+
+
+def test_characters_are_judged_apart(tmp_path: Path) -> None:
+    summary = summarise_study(*made_study(tmp_path, {"a": 0.2}, constitutions=("kind", "x/loving.toml")))
+    assert [character.name for character in summary.characters] == ["kind", "loving"]
+
+
+def test_nothing_finished_is_no_report(tmp_path: Path) -> None:
+    root, plan, states = made_study(tmp_path, {"a": 0.2}, seeds=(0,), unfinished=("kind-a-0",))
+    with pytest.raises(DataError, match="no cell is finished yet"):
+        summarise_study(root, plan, states)

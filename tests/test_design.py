@@ -1,0 +1,169 @@
+"""A study's design: what a file may say, the grid it means, and the plan that it is held to."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ethos.design import Study, cells, preregister, read_plan, read_study, slug
+from ethos.errors import ConfigError, StoreError
+
+ROOT = Path(__file__).parent.parent
+DESIGN = """
+name = "design"
+primary = "knows_when"
+smallest_effect = 0.5
+seeds = [0, 1]
+constitutions = ["neutral"]
+[[hypotheses]]
+text = "Contrasts beat likelihood."
+better = "dpo"
+than = "sft"
+[[hypotheses]]
+text = "Readers will see."
+[common.mixture]
+crossed = 4
+[common.neutral.optimisation]
+max_tokens = 5000
+[common.bench]
+claims = ["knows_when", "leaves_other_requests_alone"]
+[[arms]]
+name = "sft"
+[[arms.stages]]
+method = "sft"
+[arms.stages.optimisation]
+max_tokens = 2000
+[[arms]]
+name = "dpo"
+[[arms.stages]]
+method = "sft"
+[arms.stages.optimisation]
+max_tokens = 2000
+[[arms.stages]]
+method = "preference"
+[arms.stages.optimisation]
+max_tokens = 2000
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "design.toml"
+    path.write_text(DESIGN)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "dpo"', 'name = "sft"', "two arms are named sft"),
+        ("seeds = [0, 1]", "seeds = [1, 1]", "a seed stands twice"),
+        ('better = "dpo"', 'better = "ipo"', "hypotheses name arms that are not there: ipo"),
+        ('than = "sft"\n', "", "better and than come together"),
+        ('primary = "knows_when"', 'primary = "decides_well"', "is not in common.bench.claims"),
+        ('method = "preference"', 'method = "dpo"', "arms.1.stages.1"),
+        ("smallest_effect = 0.5", "smallest_effect = 0", "smallest_effect"),
+        ("[[hypotheses]]", "[[guesses]]", "hypotheses: Field required"),
+        ('primary = "knows_when"', 'primary = "leaves_other_requests_alone"', "neither way is better on it"),
+        ('primary = "knows_when"', 'primary = "values_cohere"', "cannot be primary"),
+        ("max_tokens = 2000\n[[arms]]", "max_tokens = 900\n[[arms]]", "keep different rows"),
+        ('name = "sft"\n[[', 'name = "prompted"\n[[', "no arm can be named prompted"),
+        ('name = "sft"\n[[', 'name = "sft"\nlabels = "random"\n[[', "arms.0.labels"),
+    ],
+)
+def test_a_bad_study_file_names_what_is_wrong(file: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text(file.read_text().replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        read_study(broken)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.name)
+def test_every_shipped_study_is_whole(path: Path) -> None:
+    study = read_study(path)
+    assert isinstance(study, Study)
+    assert f"ethos study run studies/{path.name}" in path.read_text().splitlines()[0]
+
+
+def test_two_constitutions_of_one_name_and_odd_names_are_told_apart(file: Path, tmp_path: Path) -> None:
+    assert slug("/a b/My_Character v2.toml") == "my-character-v2"
+    twice = tmp_path / "twice.toml"
+    twice.write_text(
+        re.sub(r"constitutions = .*", 'constitutions = ["a/neutral.toml", "b/neutral.toml"]', file.read_text())
+    )
+    with pytest.raises(ConfigError, match="two constitutions have the same name"):
+        read_study(twice)
+
+
+def test_a_changed_plan_is_refused_and_an_amended_one_is_told(file: Path, tmp_path: Path) -> None:
+    study = read_study(file)
+    preregister(study, tmp_path, amend=False)
+    changed = study.model_copy(update={"smallest_effect": 0.1, "seeds": (0,)})
+    with pytest.raises(
+        ConfigError, match=r"planned otherwise: smallest_effect changed from 0.5; seeds changed from \[0, 1\]"
+    ):
+        preregister(changed, tmp_path, amend=False)
+    assert read_plan(tmp_path).study == study
+    preregister(changed, tmp_path, amend=True)
+    assert read_plan(tmp_path).amendments == ("smallest_effect changed from 0.5", "seeds changed from [0, 1]")
+    preregister(changed, tmp_path, amend=False)  # the plan it now has
+
+
+def test_added_and_changed_arms_are_amendments_by_name(file: Path, tmp_path: Path) -> None:
+    study = read_study(file)
+    first = study.model_copy(update={"arms": study.arms[:1], "hypotheses": study.hypotheses[1:]})
+    preregister(first, tmp_path, amend=False)
+    with pytest.raises(ConfigError, match="arm dpo added; hypotheses changed from"):
+        preregister(study, tmp_path, amend=False)
+
+
+def test_a_changed_setting_of_all_cells_is_named_apart_from_its_neighbours(file: Path, tmp_path: Path) -> None:
+    study = read_study(file)
+    preregister(study, tmp_path, amend=False)
+    mixture = study.common.mixture.model_copy(update={"crossed": 5})
+    common = study.common.model_copy(update={"mixture": mixture})
+    with pytest.raises(ConfigError, match=r'planned otherwise: common.mixture changed from \{"crossed": 4,') as caught:
+        preregister(study.model_copy(update={"common": common}), tmp_path, amend=False)
+    assert "common.bench" not in str(caught.value)
+
+
+def test_an_arm_with_labels_of_its_own_differs_in_nothing_else(file: Path) -> None:
+    text = file.read_text()
+    file.write_text(text.replace('name = "sft"\n[[', 'name = "sft"\nlabels = "shuffled"\n[['))
+    control, plain = (cell.config for cell in cells(read_study(file))[:2])
+    assert (control.mixture.labels, plain.mixture.labels) == ("shuffled", "recorded")
+    assert control.mixture.model_copy(update={"labels": "recorded"}) == plain.mixture
+
+
+def test_an_arm_can_take_back_the_labels_of_the_common_mixture(file: Path) -> None:
+    text = file.read_text().replace("crossed = 4", 'crossed = 4\nlabels = "inverted"')
+    file.write_text(text.replace('name = "dpo"\n[[', 'name = "dpo"\nlabels = "recorded"\n[['))
+    study = read_study(file)
+    assert {cell.arm: cell.config.mixture.labels for cell in cells(study)} == {"sft": "inverted", "dpo": "recorded"}
+    assert Study.model_validate_json(study.model_dump_json()) == study  # as the plan keeps it
+
+
+def test_labels_that_no_stage_reads_are_refused(file: Path) -> None:
+    text = file.read_text().replace('method = "sft"\n', 'method = "documents"\n', 1)
+    file.write_text(text.replace('name = "sft"\n[[', 'name = "sft"\nlabels = "shuffled"\n[['))
+    with pytest.raises(ConfigError, match="labels = 'shuffled' changes nothing: no stage reads"):
+        read_study(file)
+
+
+def test_a_hypothesis_may_name_a_control_that_every_cell_has(file: Path) -> None:
+    file.write_text(file.read_text().replace('than = "sft"', 'than = "prompted"'))
+    assert read_study(file).hypotheses[0].than == "prompted"
+
+
+def test_the_hash_of_a_plan_without_control_arms_is_that_of_before_there_were_any(file: Path) -> None:
+    assert "labels" not in read_study(file).model_dump_json()
+
+
+def test_a_folder_without_a_plan_and_a_damaged_plan_say_what_to_do(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no study here"):
+        read_plan(tmp_path)
+    preregister(read_study(file), tmp_path, amend=False)
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"plan.json is damaged or of another version"):
+        read_plan(tmp_path)
