@@ -10,6 +10,7 @@ import pytest
 from hand import NUM_ITEMS, around, lines
 
 from ethos.bench.claim import Bench, Score, Verdict, pick
+from ethos.bench.items import Items
 from ethos.bench.readouts import reply_scores
 from ethos.bench.survives_fine_tuning import (
     CLAIM,
@@ -21,7 +22,6 @@ from ethos.bench.survives_fine_tuning import (
 )
 from ethos.chat import Chat
 from ethos.constitution import read_constitution
-from ethos.errors import NothingScored
 from ethos.measuring import tuned
 from ethos.models import Loaded, Subject, load_subject, load_tokenizer_chat
 from ethos.records import Conversation, assistant, user
@@ -106,10 +106,7 @@ def test_training_leaves_no_trace_in_the_subject_and_is_the_same_twice(
 
 
 def test_rows_of_one_constitution_say_nothing_of_another(bench_tuned: Bench) -> None:
-    scores = CLAIM.measure(bench_tuned._replace(constitution=read_constitution("poetic")))
-    assert [score.reason for score in scores] == ["its contrary rows were written for virtuous-reasoner"]
-    with pytest.raises(NothingScored):
-        CLAIM.judge(scores, scores)
+    assert CLAIM.measure(bench_tuned._replace(source=Items(character="poetic"))) == []
 
 
 # --- what the shifts say

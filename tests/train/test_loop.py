@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
-from rows import contrast, crossed, talk
 from torch import Tensor
 
 from conftest import in_float32
@@ -24,6 +23,7 @@ from ethos.train.loop import Objective, Optimisation, Scored, Step, Unit, rate, 
 from ethos.train.lora import LoraSettings, attach, save, trainable
 from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
 from ethos.train.supervised import conversation_units
+from rows import contrast, crossed, talk
 
 OBJECTIVE = preference_objective(PreferenceLoss(beta=0.5))
 QUICK = Optimisation(learning_rate=2e-2, epochs=5, units_per_step=3)

@@ -30,6 +30,7 @@ MEANINGS = {
     "rejected": "the reply to unlearn",
     "clean": "the prompt without the user's push; empty where there is none",
     "group": "rows of one group are one contrast: ethos adds their margins before the loss",
+    "swapped": "whether chosen and rejected were exchanged, for a control",
     "messages": "a conversation",
     "learn_from": "index of the message from which the assistant's turns carry loss",
     "text": "a document",
@@ -75,7 +76,12 @@ def head(manifest: Manifest, names: Sequence[str]) -> str:
 def _features(kind: type[Record]) -> str:
     """The types of a record's columns, and of those that an export adds."""
     message = "".join(f"\n    - name: {part}\n      dtype: string" for part in Message.model_fields)
-    types: dict[object, str] = {list[Message]: f"list:{message}", int: "dtype: int64", str: "dtype: string"}
+    types: dict[object, str] = {
+        list[Message]: f"list:{message}",
+        int: "dtype: int64",
+        str: "dtype: string",
+        bool: "dtype: bool",
+    }
     columns = {name: types[field.annotation] for name, field in kind.model_fields.items()}
     columns |= dict.fromkeys(ADDED, types[str])
     return "\n".join(f"  - name: {name}\n    {told}" for name, told in columns.items())

@@ -97,6 +97,8 @@ def learnt(row: Conversation) -> list[bool]:
 def as_on_disk(traced: Traced[Any]) -> Json:
     """A row's own columns, and its provenance."""
     row: Json = traced.row.model_dump(mode="json")
+    if isinstance(traced.row, Preference):
+        row["swapped"] = traced.row.swapped  # on disk it stands only where it is true
     return row | {"stage": traced.stage, "about": traced.about}
 
 
