@@ -197,7 +197,7 @@ def test_a_format_says_which_turns_are_learnt_and_changes_no_word(row: Conversat
 
 def test_a_preference_by_hand() -> None:
     made = {to: converted(trained(preferences=[contrast([assistant("Yes.")])]), form) for to, form in FORMATS.items()}
-    ours = contrast([assistant("Yes.")]).model_dump() | {"stage": "data", "about": "care"}
+    ours = contrast([assistant("Yes.")]).model_dump() | {"swapped": False, "stage": "data", "about": "care"}
     assert [made[to].files["preferences.jsonl"] for to in ("trl", "axolotl", "hub-folder")] == [[ours]] * 3
     assert made["openai"].files["preferences.jsonl"] == [
         {

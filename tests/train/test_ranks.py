@@ -1,6 +1,7 @@
 """Two real processes train what one does: every kind of objective, with and without a base that is divided."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -97,9 +98,9 @@ def run_file(tiny_toml: Path, folder: Path, *, shard: bool = False) -> Path:
     tail = rest[rest.index("[neutral.lora]") :]
     settings = SMALL + ("shard = true\n" if shard else "")
     stages = STAGES.replace("\n[[stages]]", f"\n{settings}[[stages]]").removeprefix(f"\n{settings}") + settings
-    claims = 'claims = ["leaves_other_requests_alone"]\n'
     file = folder / "ranks.toml"
-    file.write_text(head + "pushed = 1.0\n" + stages + tail + claims)
+    tail = re.sub(r"(?m)^claims = .*$", 'claims = ["leaves_other_requests_alone"]', tail)
+    file.write_text(head + "pushed = 1.0\n" + stages + tail)
     return file
 
 
