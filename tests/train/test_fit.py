@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from peft import PeftModel
-from rows import contrast, talk
+from sample_rows import contrast, talk
 
 from ethos.chat import Chat
 from ethos.models import base_digest, load_adapter, load_base

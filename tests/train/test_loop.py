@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
+from sample_rows import contrast, crossed, talk
 from torch import Tensor
 
 from conftest import in_float32
@@ -23,7 +24,6 @@ from ethos.train.loop import Objective, Optimisation, Scored, Step, Unit, rate, 
 from ethos.train.lora import LoraSettings, attach, save, trainable
 from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
 from ethos.train.supervised import conversation_units
-from rows import contrast, crossed, talk
 
 OBJECTIVE = preference_objective(PreferenceLoss(beta=0.5))
 QUICK = Optimisation(learning_rate=2e-2, epochs=5, units_per_step=3)

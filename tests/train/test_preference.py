@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from rows import contrast, crossed
+from sample_rows import contrast, crossed
 from torch import Tensor
 from torch.testing import assert_close
 
