@@ -45,6 +45,11 @@ class Chat:
         """Tokens up to and including the header of the assistant's next reply."""
         return _one_bos(self._encode(self._text(messages, open_reply=True)), self.tokenizer.bos_token_id)
 
+    def opening(self, before: Sequence[Message]) -> tuple[int, ...]:
+        """Tokens that a prompt begins with after these messages, whatever the user says next."""
+        one, other = (self.prompt([*before, Message(role="user", content=text)]) for text in ("A", "z"))
+        return one[: next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])]
+
     def reply(self, messages: Sequence[Message], text: str, *, after: str = "") -> Rendered:
         """A candidate reply to a conversation, scored without its end-of-turn token.
 
