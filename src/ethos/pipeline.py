@@ -20,8 +20,9 @@ from typing import NamedTuple
 from ethos import __version__, models, steering
 from ethos.bench.baseline import baseline_scores
 from ethos.bench.battery import find_claim
+from ethos.bench.contamination import contaminated
 from ethos.bench.derived import hold_out
-from ethos.bench.items import Items, all_items_digest, contaminated
+from ethos.bench.items import Items, all_items_digest
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, read_constitution
 from ethos.data.filters import short_enough
