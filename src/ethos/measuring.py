@@ -1,5 +1,6 @@
 """Claims measured on subjects: each score file is made once, named by everything that decides it."""
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,11 @@ from ethos.bench.derived import Kind
 from ethos.bench.items import DEVELOPMENT, ITEMS, Items
 from ethos.constitution import Constitution
 from ethos.data.recorded import Recorded
+from ethos.errors import DataError
 from ethos.models import Loaded, Subject, load_subject
-from ethos.records import Conversation, Record, to_jsonl
+from ethos.records import Conversation, Record, read_jsonl, read_text, to_jsonl
 from ethos.samplers.replies import PROTOCOL, ReplyCache
-from ethos.store import Run, write_text
+from ethos.store import KEY, Run, write_text
 from ethos.train import lora
 from ethos.train.loop import Optimisation, train
 from ethos.train.lora import LoraSettings
@@ -190,3 +192,14 @@ def measure_key(asked: Asked, subject: Subject, claim: Claim) -> MeasureKey:
         dtype=str(models.fast_dtype()),
         seed=asked.seed if claim.samples else None,
     )
+
+
+def current_scores(folder: Path, claim: str) -> list[Score]:
+    """Scores as they lie in their folder, none where there were no items; refused where the claim has changed since."""
+    version, now = json.loads(read_text(folder / KEY))["version"], CLAIMS[claim].version
+    if version != now:
+        raise DataError(
+            f"{folder}: measured by version {version} of {claim}, which is at {now}",
+            hint="run the same `ethos run` again: it measures what has changed",
+        )
+    return read_jsonl(folder / SCORES, Score) if (folder / SCORES).stat().st_size else []

@@ -362,7 +362,7 @@ def write_manifest(
         hardware=hardware(),
         stages={name: run.relative(path) for name, path in stages.items()},
         subjects={name: m.subject for name, m in measured.items()},
-        items_note=inputs.items.note,
+        items_note=" ".join(filter(None, (inputs.items.note, models.load_tokenizer_chat(inputs.base).note))),
         measured={
             name: {claim: run.relative(path) for claim, path in m.folders.items()} for name, m in measured.items()
         },
