@@ -131,9 +131,21 @@ def test_a_conversation_begins_with_exactly_one_bos(exchanges: list[tuple[str, s
     assert tokens[1] != bos
 
 
-def test_a_tokenizer_without_a_template_is_refused() -> None:
-    with pytest.raises(DataError, match="no chat template"):
-        chat_with("")
+def test_a_tokenizer_without_a_template_gets_a_plain_one_and_says_so() -> None:
+    chat = chat_with("")
+    bos, eos = chat.tokenizer.bos_token, chat.tokenizer.eos_token
+    rendered = chat.render([user("Hi."), assistant("Hello.")])
+    assert chat.tokenizer.decode(rendered.tokens) == f"{bos}### User\nHi.\n\n### Assistant\nHello.{eos}"
+    assert chat.tokenizer.decode(learnt(chat, [user("Hi."), assistant("Hello.")])) == f"Hello.{eos}"
+    assert "### User" in chat.note
+    assert CHAT.note == ""
+
+
+def test_a_tokenizer_without_a_template_or_an_end_is_refused() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template, tokenizer.eos_token = None, None
+    with pytest.raises(DataError, match="neither a chat template nor an end token"):
+        Chat(tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "ethos"
 CORE = {"errors", "templates", "records", "chat", "scoring", "models", "stats", "store", "progress", "constitution"} | {
     "pages",
     "steering",
+    "units",
 }
 
 

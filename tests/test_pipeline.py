@@ -59,7 +59,8 @@ ONE_CLAIM = 'bench.claims=["leaves_other_requests_alone"]'
 
 def artefacts(root: Path) -> dict[str, str]:
     """Every file below a run folder → its hash; links, times, cache, lock and report left out."""
-    volatile = {TIMING, ".lock", HTML, MARKDOWN, "requests.sqlite", "requests.sqlite-wal", "requests.sqlite-shm"}
+    caches = {f"{name}.sqlite{part}" for name in ("requests", "scores") for part in ("", "-wal", "-shm")}
+    volatile = {TIMING, ".lock", HTML, MARKDOWN, *caches}
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))

@@ -31,6 +31,7 @@ from ethos.stats import (
     paired,
     ratio_over_seeds,
     reached,
+    seen_share,
     share_interval,
     spearman_brown,
     split_half,
@@ -395,6 +396,15 @@ def test_one_seed_or_one_item_says_nothing_of_others() -> None:
 
 
 # --- doses
+
+
+def test_a_shift_is_seen_as_often_as_its_power_says() -> None:
+    """A mean of 2.8 standard errors is seen four times in five, one of none once in forty above zero."""
+    shifts = np.random.default_rng(0).normal(0, 1, 400)
+    shifts = (shifts - shifts.mean()) / shifts.std(ddof=1)
+    assert seen_share((shifts + 2.8 / 20).tolist()) == pytest.approx(0.8, abs=0.02)
+    assert seen_share(shifts.tolist()) == pytest.approx(0.025, abs=0.01)
+    assert seen_share((shifts - 1).tolist()) == 0
 
 
 def test_a_dose_is_read_off_the_straight_line_between_two() -> None:

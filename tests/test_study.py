@@ -94,10 +94,7 @@ def scores(root: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted((root / STORE).rglob("*"))
-        if path.is_file()
-        and path.name != "timing.json"
-        and "requests.sqlite" not in path.name
-        and ".locks" not in path.parts
+        if path.is_file() and path.name != "timing.json" and ".sqlite" not in path.name and ".locks" not in path.parts
     }
 
 

@@ -15,12 +15,14 @@ from ethos.bench.claim import Deciding, Score
 from ethos.bench.validity import LineValidity, Validity, experimental
 from ethos.config import RunConfig
 from ethos.constitution import read_constitution
+from ethos.data.preferences import Contrasts, Mixture
 from ethos.errors import ConfigError, DataError
 from ethos.manifest import MANIFEST, Manifest, read_manifest
 from ethos.measuring import SCORES, BenchSettings
 from ethos.methods import PreferenceTraining, SupervisedTraining
 from ethos.models import Subject
 from ethos.records import to_jsonl
+from ethos.report.validation import amiss
 from ethos.stats import Estimate
 from ethos.store import KEY
 from ethos.validation import (
@@ -28,9 +30,11 @@ from ethos.validation import (
     DISPOSITION,
     FULL,
     HALF,
+    LABELS,
     MARKDOWN,
     NEUTRAL,
     RESULTS,
+    STYLE,
     Known,
     ends,
     half_folders,
@@ -212,6 +216,66 @@ def test_a_run_that_learnt_ordinary_requests_alone_is_one_more_neutral_subject(t
     runs = [finished(tmp_path / config.name, seed, nothing, config=config) for seed, config in enumerate((same, mixed))]
     groups = [subject.group for subject in known_subjects({root: read_manifest(root) for root in runs})]
     assert groups == [BASE, FULL, NEUTRAL, NEUTRAL, NEUTRAL, DISPOSITION]
+
+
+def preference(**limits: int) -> PreferenceTraining:
+    return PreferenceTraining(contrasts=Contrasts(**limits))
+
+
+@pytest.mark.parametrize(
+    ("mixture", "stages", "group"),
+    [
+        (Mixture(), (preference(),), DISPOSITION),
+        (Mixture(), (preference(voice=0),), DISPOSITION),
+        (Mixture(), (preference(crossed=0, poles=0),), STYLE),
+        (Mixture(crossed=0, poles=0), (preference(),), STYLE),
+        (Mixture(crossed=0), (preference(poles=0),), STYLE),
+        (Mixture(), (preference(crossed=0, poles=0), preference(voice=0)), DISPOSITION),
+        (Mixture(labels="shuffled"), (preference(),), LABELS["shuffled"]),
+        (Mixture(labels="inverted"), (preference(),), LABELS["inverted"]),
+    ],
+)
+def test_a_trained_subject_belongs_to_what_it_learnt(
+    tmp_path: Path, mixture: Mixture, stages: tuple[PreferenceTraining, ...], group: str
+) -> None:
+    config = RunConfig(name="planted", mixture=mixture, stages=stages, bench=BenchSettings(claims=ASKED))
+    root = finished(tmp_path, 0, config=config)
+    assert [subject.group for subject in known_subjects({root: read_manifest(root)})][-1] == group
+
+
+def test_style_that_moves_judgement_and_labels_that_teach_are_told(three: list[Path], tmp_path: Path) -> None:
+    asked = BenchSettings(claims=ASKED)
+    style = RunConfig(name="style", stages=(preference(crossed=0, poles=0),), bench=asked)
+    coin = RunConfig(name="coin", mixture=Mixture(labels="shuffled"), bench=asked)
+    moved = finished(tmp_path / "style", 7, config=style)
+    still = finished(tmp_path / "coin", 8, SHIFTS | {"trained": 0.0}, config=coin)
+    told = validate([*three, moved, still], tmp_path / "out")
+    line = written(tmp_path / "out")
+    assert (line.style, line.shuffled, line.neutral) == ("moves", "still", "still")
+    assert "`knows_when`, crossed: style subjects move it" in told
+    assert "shuffled subjects move it" not in told
+    assert "| claim | line | full prompt | disposition | style | shuffled labels | neutral | order |" in told
+
+
+def test_what_is_as_it_must_be_is_not_complained_of(three: list[Path], tmp_path: Path) -> None:
+    assert "Otherwise than it must be" not in validate(three, tmp_path)
+    line = written(tmp_path)
+    assert list(amiss(line)) == []
+    found = [*amiss(line.model_copy(update={"false_positives": 0.08, "order": "reversed"}))]
+    assert found == [
+        "`knows_when`, crossed: the constitution in the prompt is reversed",
+        "`knows_when`, crossed: 8% false positives",
+    ]
+
+
+def test_the_full_prompt_is_seen_surely_where_it_moves_much_and_seldom_where_not(tmp_path: Path) -> None:
+    sure = finished(tmp_path / "sure", 0)
+    validate([sure], tmp_path / "one")
+    assert (written(tmp_path / "one").sensitivity or 0) > 0.99
+    assert written(tmp_path / "one", "intrusion").sensitivity is None  # it is asked to stay as it is
+    weak = finished(tmp_path / "weak", 0, SHIFTS | {"prompted": 0.02}, noise=1.0)
+    validate([weak], tmp_path / "other")
+    assert (written(tmp_path / "other").sensitivity or 0) < 0.5
 
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=6))

@@ -19,6 +19,7 @@ from ethos.data.recorded import NOTHING, read_recorded
 from ethos.errors import ConfigError, DataError
 from ethos.manifest import MANIFEST, read_manifest, read_scores
 from ethos.measuring import SCORES, Asked, BenchSettings, Ruler, measure
+from ethos.models import load_tokenizer_chat
 from ethos.records import read_jsonl
 from ethos.report.findings import Finding, findings
 from ethos.samplers.replies import ReplyCache
@@ -41,7 +42,7 @@ def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str |
         )
     controls = {each.subject.base: each.without_character() for each in chosen}
     scores = _measured([*controls.values(), *chosen], asked, out)
-    parts = [asked.items.note] if asked.items.note else []
+    parts = _notes(asked, chosen)
     parts += [_table(each, controls[each.subject.base], scores, settings) for each in chosen]
     write_text(out / TABLE, "\n".join(parts))
     return "\n".join(parts)
@@ -54,7 +55,14 @@ def compare(one: str, other: str, settings: BenchSettings, constitution: str | N
     if first.subject.digest() == second.subject.digest():
         raise ConfigError(f"{one} and {other} are the same subject")
     scores = _measured([first, second], asked, out)
-    return f"Read 'base' as {one} below.\n\n" + _table(second, first, scores, settings)
+    parts = [*_notes(asked, [first, second]), f"Read 'base' as {one} below.", _table(second, first, scores, settings)]
+    return "\n\n".join(parts)
+
+
+def _notes(asked: Asked, found: Sequence[Found]) -> list[str]:
+    """What a reader must know of the items, and of models that have no chat template."""
+    notes = (asked.items.note, *(load_tokenizer_chat(each.base).note for each in found))
+    return [note for note in dict.fromkeys(notes) if note]
 
 
 def what_to_ask(names: Sequence[str], given: str | None, settings: BenchSettings, seed: int) -> Asked:

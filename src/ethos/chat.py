@@ -2,7 +2,8 @@
 
 A conversation is tokenised turn by turn, exactly as generation sees it: the prompt up to the
 reply on its own, then the reply's tokens. The mask is 1 on the tokens of learnt assistant
-turns, their end-of-turn token included, and 0 elsewhere. This is the only user of chat templates.
+turns, their end-of-turn token included, and 0 elsewhere. This is the only user of chat templates; a tokenizer
+that has none gets a plain one, and reports say so.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,13 @@ from transformers import PreTrainedTokenizerBase
 from ethos.errors import DataError
 from ethos.records import Message
 
+PLAIN = (
+    "{{ bos_token }}{% for m in messages %}### {{ m['role'] | capitalize }}\n{{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}### Assistant\n{% endif %}"
+)
+"""The template of a tokenizer that has none: each turn below a line that says whose it is."""
+PLAIN_TOLD = "The tokenizer has no chat template; a plain one was used: '### User' or '### Assistant', then the words."
 REWRITES = "the chat template rewrites earlier turns, so masks cannot be placed"
 
 
@@ -27,8 +35,14 @@ class Chat:
     """A tokenizer's chat template, with an optional system prompt put before every conversation."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, system: str | None = None) -> None:
+        self.note = "" if tokenizer.chat_template else PLAIN_TOLD
+        """What a reader must know of how conversations are rendered."""
         if not tokenizer.chat_template:
-            raise DataError("the tokenizer has no chat template", hint="use an instruction-tuned model")
+            if tokenizer.eos_token is None:
+                raise DataError(
+                    "the tokenizer has neither a chat template nor an end token", hint="use an instruction-tuned model"
+                )
+            tokenizer.chat_template = PLAIN
         self.tokenizer = tokenizer
         self.system = system
 
@@ -44,6 +58,11 @@ class Chat:
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Tokens up to and including the header of the assistant's next reply."""
         return _one_bos(self._encode(self._text(messages, open_reply=True)), self.tokenizer.bos_token_id)
+
+    def opening(self, before: Sequence[Message]) -> tuple[int, ...]:
+        """Tokens that a prompt begins with after these messages, whatever the user says next."""
+        one, other = (self.prompt([*before, Message(role="user", content=text)]) for text in ("A", "z"))
+        return one[: next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])]
 
     def reply(self, messages: Sequence[Message], text: str, *, after: str = "") -> Rendered:
         """A candidate reply to a conversation, scored without its end-of-turn token.

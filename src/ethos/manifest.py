@@ -33,7 +33,8 @@ class Manifest(Record):
     """Stage name → its artefact's folder."""
     subjects: dict[str, Subject]
     items_note: str = ""
-    """What a reader must know of the items; empty where all are hand-written."""
+    """What a reader must know of the items and of how they were put; empty where they are hand-written, and the model
+    has a chat template."""
     measured: dict[str, dict[str, str]]
     """Subject → claim → folder with its scores."""
 

@@ -1,8 +1,10 @@
 """Claims measured on subjects: each score file is made once, named by everything that decides it."""
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,22 +13,25 @@ from pydantic import Field, field_validator, model_validator
 
 from ethos import models
 from ethos.bench.battery import CLAIMS, find_claim
-from ethos.bench.claim import Bench, Claim, Score
+from ethos.bench.claim import Bench, Claim, Score, unscored_if_nan
 from ethos.bench.classifier import corpus_digest
 from ethos.bench.derived import Kind
 from ethos.bench.items import DEVELOPMENT, ITEMS, Items
 from ethos.constitution import Constitution
 from ethos.data.recorded import Recorded
+from ethos.errors import DataError
 from ethos.models import Loaded, Subject, load_subject
-from ethos.records import Conversation, Record, to_jsonl
+from ethos.records import Conversation, Record, read_jsonl, read_text, to_jsonl
 from ethos.samplers.replies import PROTOCOL, ReplyCache
-from ethos.store import Run, write_text
+from ethos.store import KEY, Run, write_text
 from ethos.train import lora
 from ethos.train.loop import Optimisation, train
 from ethos.train.lora import LoraSettings
 from ethos.train.supervised import conversation_units, sft_objective
+from ethos.units import ScoreCache
 
-SCORES = "scores.jsonl"
+SCORES, KEPT = "scores.jsonl", "scores.sqlite"
+"""A claim's numbers, and the file in the store with every log-probability they are made of (see units.py)."""
 LATER = "later"
 LATER_SHAPE, LATER_STEPS = LoraSettings(rank=8), Optimisation(learning_rate=3e-4, units_per_step=4)
 """How a subject is trained on, for claims that ask what is left of it: bump their versions with any change here."""
@@ -108,7 +113,7 @@ class Measured(NamedTuple):
 
 def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) -> Measured:
     """All claims on one subject; the model is loaded only when some claim is not measured yet."""
-    loaded: list[Loaded] = []
+    opened: list[Loaded] = []
     settings, constitution, items, recorded, seed = ruler.asked
 
     def score(claim: Claim, folder: Path) -> None:
@@ -116,10 +121,12 @@ def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) ->
         if len(missing) == len(claim.items):
             write_text(folder / SCORES, to_jsonl([_without_items(claim, missing, constitution)]))
             return
-        if not loaded:
-            loaded.append(load_subject(base, subject, adapter))
-        own = loaded[0]
-        without_prompt = own._replace(chat=models.load_tokenizer_chat(base))
+        if not opened:
+            kept = ScoreCache(ruler.run.store / KEPT, f"{subject.digest()} {models.fast_dtype()}")
+            at_the_end.callback(kept.close)
+            opened.append(load_subject(base, subject, adapter)._replace(cache=kept))
+        own = opened[0]
+        without_prompt = own._replace(chat=models.load_tokenizer_chat(base), cache=None)
         bench = Bench(
             loaded=own,
             base=without_prompt,
@@ -133,13 +140,14 @@ def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) ->
         )
         with models.enough_memory("measure on a machine with more memory: batches are as small as they get"):
             scores = claim.measure(bench) or [_without_items(claim, missing, constitution)]
-        write_text(folder / SCORES, to_jsonl(scores))
+        write_text(folder / SCORES, to_jsonl(map(unscored_if_nan, scores)))
 
     folders = {}
-    for claim in map(find_claim, settings.claims):
-        print(f"{claim.name} · {subject.name}", file=sys.stderr, flush=True)
-        key = measure_key(ruler.asked, subject, claim)
-        folders[claim.name] = ruler.run.stage(f"measured/{claim.name}", key, partial(score, claim))
+    with ExitStack() as at_the_end:
+        for claim in map(find_claim, settings.claims):
+            print(f"{claim.name} · {subject.name}", file=sys.stderr, flush=True)
+            key = measure_key(ruler.asked, subject, claim)
+            folders[claim.name] = ruler.run.stage(f"measured/{claim.name}", key, partial(score, claim))
     return Measured(subject, folders)
 
 
@@ -184,3 +192,14 @@ def measure_key(asked: Asked, subject: Subject, claim: Claim) -> MeasureKey:
         dtype=str(models.fast_dtype()),
         seed=asked.seed if claim.samples else None,
     )
+
+
+def current_scores(folder: Path, claim: str) -> list[Score]:
+    """Scores as they lie in their folder, none where there were no items; refused where the claim has changed since."""
+    version, now = json.loads(read_text(folder / KEY))["version"], CLAIMS[claim].version
+    if version != now:
+        raise DataError(
+            f"{folder}: measured by version {version} of {claim}, which is at {now}",
+            hint="run the same `ethos run` again: it measures what has changed",
+        )
+    return read_jsonl(folder / SCORES, Score) if (folder / SCORES).stat().st_size else []

@@ -24,7 +24,7 @@ from peft import PeftModel
 from pydantic import AfterValidator, Field, model_validator
 
 from ethos import models, steering
-from ethos.bench.items import contaminated
+from ethos.bench.contamination import contaminated
 from ethos.chat import Chat
 from ethos.constitution import Constitution
 from ethos.data import introspection

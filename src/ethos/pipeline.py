@@ -20,8 +20,9 @@ from typing import NamedTuple
 from ethos import __version__, models, steering
 from ethos.bench.baseline import baseline_scores
 from ethos.bench.battery import find_claim
+from ethos.bench.contamination import contaminated
 from ethos.bench.derived import hold_out
-from ethos.bench.items import Items, all_items_digest, contaminated
+from ethos.bench.items import Items, all_items_digest
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, read_constitution
 from ethos.data.filters import short_enough
@@ -361,7 +362,7 @@ def write_manifest(
         hardware=hardware(),
         stages={name: run.relative(path) for name, path in stages.items()},
         subjects={name: m.subject for name, m in measured.items()},
-        items_note=inputs.items.note,
+        items_note=" ".join(filter(None, (inputs.items.note, models.load_tokenizer_chat(inputs.base).note))),
         measured={
             name: {claim: run.relative(path) for claim, path in m.folders.items()} for name, m in measured.items()
         },

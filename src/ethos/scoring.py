@@ -201,17 +201,23 @@ def picked_logprobs(logits_PV: Tensor, packed: Pack) -> Tensor:
 
 
 @torch.no_grad()
-def score(model: Model, sequences: Sequence[Rendered], *, limit: int = MAX_POSITIONS) -> list[NDArray[np.float64]]:
+def score(
+    model: Model, sequences: Sequence[Rendered], *, limit: int = MAX_POSITIONS, prefix: Prefix | None = None
+) -> list[NDArray[np.float64]]:
     """Per-token log-probabilities (nats) of each sequence's scored tokens.
 
-    Tokens that all sequences begin with (a system prompt) are computed once. The rest is visited in
-    lexicographic order, so that sequences with a common beginning meet in one pack; the result is in
-    the order given.
+    Tokens that all sequences begin with (a system prompt) are computed once, unless a `prefix` of them was read
+    before. The rest is visited in lexicographic order, so that sequences with a common beginning meet in one pack;
+    the result is in the order given.
     """
     if not sequences:
         return []
     common = common_prefix(sequences)
-    prefix = read_prefix(model, sequences[0].tokens[:common]) if common else None
+    if prefix:
+        assert prefix.length <= common, "sequences do not all go on from the prefix"
+        common = prefix.length
+    elif common:
+        prefix = read_prefix(model, sequences[0].tokens[:common])
     rest = [Rendered(sequence.tokens[common:], sequence.mask[common:]) for sequence in sequences]
     result: dict[int, NDArray[np.float64]] = {}
     order = sorted(range(len(rest)), key=lambda i: rest[i].tokens)
@@ -220,6 +226,12 @@ def score(model: Model, sequences: Sequence[Rendered], *, limit: int = MAX_POSIT
         for index, where in zip(packed.sequences, packed.scored, strict=True):
             result[index] = logprobs[where]
     return [result[i] for i in range(len(sequences))]
+
+
+def context(model: Model) -> int | None:
+    """Tokens that a model was made to read at once; None where its configuration does not say."""
+    found = getattr(model.config, "max_position_embeddings", None)
+    return int(found) if found else None
 
 
 @torch.no_grad()
@@ -246,6 +258,7 @@ def common_prefix(sequences: Sequence[Rendered]) -> int:
     return max(0, min(shared, first_scored - 1))
 
 
+@torch.no_grad()
 def read_prefix(model: Model, tokens: Sequence[int]) -> Prefix:
     """Keys and values of a common beginning."""
     cache = DynamicCache()

@@ -300,6 +300,14 @@ def detectable(spread: float, num_items: int, *, power: float = 0.8, alpha: floa
     return float(quantiles * spread / math.sqrt(num_items))
 
 
+def seen_share(shifts: Sequence[float], *, alpha: float = 0.05, seed: int = 0) -> float:
+    """Share of resamples of the items in which a mean above zero is seen: Student's t, two-sided at `alpha`."""
+    values, num = np.array(shifts), len(shifts)
+    drawn_RI = values[np.random.default_rng(seed).integers(num, size=(RESAMPLES, num))]
+    error_R = drawn_RI.std(axis=1, ddof=1) / math.sqrt(num)
+    return float((drawn_RI.mean(1) > scipy_stats.t.ppf(1 - alpha / 2, num - 1) * error_R).mean())
+
+
 def items_needed(spread: float, shift: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
     """How many items show a mean paired shift with `power`: the least n whose detectable shift is no greater."""
     return math.ceil(detectable(spread, 1, power=power, alpha=alpha) ** 2 / shift**2)

@@ -4,6 +4,7 @@
       <stage>/<digest>/          one artefact; `key.json` is what its name is the hash of
       <stage>/<digest>.partial/  an artefact in the making; a killed stage resumes from it
       requests.sqlite            every reply ever asked of a model (see samplers/)
+      scores.sqlite              every log-probability of an item, by subject (see units.py)
       manifest.json              written last: config, versions, hardware, and where everything lies
       .lock                      one process at a time
       .locks/                    one maker an artefact, where runs share a store

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ethos import scoring
-from ethos.bench.items import contamination, sealed_runs
+from ethos.bench.contamination import contamination, sealed_runs
 from ethos.constitution import Constitution, read_constitution, recorded_folder
 from ethos.data import crossing, generation
 from ethos.data.generation import Generated, IsSealed, Order

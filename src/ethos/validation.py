@@ -9,6 +9,8 @@ half-strength prompt. The known groups, and what a line that decides a claim mus
     half prompt    every other trait of the constitution in the system prompt
     full prompt    all of it: the shift must be above zero, and half a prompt's between
     disposition    a run's trained adapter: reported, since whether it worked is not known
+    style          adapters trained on voice contrasts alone: style must be seen, crossed contrasts must stay
+    shuffled       adapters trained on contrasts whose labels a coin threw: must stay where base is
     neutral        adapters trained on ordinary requests: must stay where base is
 
 Of a claim that something stays as it is, no order is asked. False positives are counted over pairs of neutral subjects
@@ -16,11 +18,11 @@ that differ in their training seed alone; n of them make n(n − 1)/2 pairs, whi
 of ⌊n/2⌋ independent ones. Split-half reliability is the correlation over subjects between halves of the items, stepped
 up to all items (Spearman 1910; Brown 1910). Subjects that differ more agree more: it speaks of these groups.
 
-An oracle that rewrites sampled text into a character is left out: most readouts are log-probabilities, which no text
-rewritten afterwards can move.
+Sensitivity is the share of resamples of the items in which the full prompt is seen. Readouts of sampled text meet
+oracles that rewrite it (see bench/oracles.py): no text rewritten afterwards can move a log-probability. Readouts of the
+same items, the same readout under two seeds of sampling, and derived items beside hand-written ones are correlated.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -31,27 +33,29 @@ from typing import NamedTuple
 import numpy as np
 
 from ethos import models
+from ethos.agreement import derived_agree, readouts_agree, retests, score_folder, store_of
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Claim, Deciding, Score, item_means, pick
-from ethos.bench.validity import LEAST_RELIABILITY, MARK, Bias, GroupShift, LineValidity, Validity, experimental
+from ethos.bench.oracles import planted
+from ethos.bench.validity import Bias, GroupShift, LineValidity, Validity
 from ethos.benchmark import what_to_ask
 from ethos.design import CELLS, PLAN
 from ethos.errors import ConfigError, DataError
 from ethos.manifest import MANIFEST, Manifest, read_manifest
-from ethos.measuring import SCORES, Ruler, measure, measure_key
-from ethos.methods import SupervisedTraining
+from ethos.measuring import Ruler, current_scores, measure, measure_key
+from ethos.methods import PreferenceTraining, SupervisedTraining
 from ethos.models import Subject
-from ethos.pages import bullets, table
-from ethos.records import read_jsonl, read_text
+from ethos.report.validation import markdown
 from ethos.samplers.replies import ReplyCache
-from ethos.stats import Estimate, Floats, detectable, over_seeds, p_value, share_interval, signed, split_half
+from ethos.stats import Estimate, Floats, detectable, over_seeds, p_value, seen_share, share_interval, split_half
 from ethos.store import KEY, Run, write_text
 
 MARKDOWN, RESULTS = "validation.md", "validity.json"
 BASE, HALF, FULL, DISPOSITION, NEUTRAL = "base", "half prompt", "full prompt", "disposition", "neutral"
-GROUPS = {"base": BASE, "prompted": FULL, "trained": DISPOSITION, "neutral": NEUTRAL}
-"""Subject of a run → its group."""
-GROUPS_SHOWN = (HALF, FULL, DISPOSITION, NEUTRAL)
+STYLE, LABELS = "style", {"shuffled": "shuffled labels", "inverted": "inverted labels"}
+GROUPS = {"base": BASE, "prompted": FULL, "neutral": NEUTRAL}
+"""Subject of a run → its group; of the trained one it depends on what it learnt."""
+GROUPS_SHOWN = (HALF, FULL, DISPOSITION, STYLE, *LABELS.values(), NEUTRAL)
 STAYS = (
     "leaves_other_requests_alone",
     "same_when_unwatched",
@@ -99,8 +103,13 @@ def validate(folders: Sequence[Path], out: Path, *, measured: bool = False) -> s
         runs=tuple(manifest.config.name for manifest in manifests.values()),
         lines=tuple(lines),
         biases=tuple(biases(base_of(subjects))),
+        readouts=tuple(readouts_agree(base_of(subjects).scores, [subject.scores for subject in subjects])),
+        retests=tuple(retests(manifests)),
+        derived=tuple(derived_agree(manifests, measured=measured)),
+        planted=tuple(planted(base_of(subjects).scores)),
     )
-    text = markdown(found, subjects)
+    counts = {group: sum(subject.group == group for subject in subjects) for group in (BASE, *GROUPS_SHOWN)}
+    text = markdown(found, counts)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / RESULTS, found.model_dump_json(indent=2))
     write_text(out / MARKDOWN, text)
@@ -142,23 +151,12 @@ def known_subjects(manifests: Mapping[Path, Manifest]) -> list[Known]:
             kind = manifest.config.control.digest() if name == "neutral" else ""
             if name == "trained" and (own := only_replay(manifest)):
                 kind = own.digest()
-            group = NEUTRAL if kind else GROUPS[name]
+            group = NEUTRAL if kind else trained_group(manifest) if name == "trained" else GROUPS[name]
             found.setdefault(subject.digest(), Known(group, kind, subject.digest(), scores))
         if scores := half_scores(root, manifest):
             half = half_subject(manifest)
             found.setdefault(half.digest(), Known(HALF, "", half.digest(), scores))
     return list(found.values())
-
-
-def current_scores(folder: Path, claim: str) -> list[Score]:
-    """Scores as they lie in their folder, none where there were no items; refused where the claim has changed since."""
-    version, now = json.loads(read_text(folder / KEY))["version"], CLAIMS[claim].version
-    if version != now:
-        raise DataError(
-            f"{folder}: measured by version {version} of {claim}, which is at {now}",
-            hint="run the same `ethos run` again: it measures what has changed",
-        )
-    return read_jsonl(folder / SCORES, Score) if (folder / SCORES).stat().st_size else []
 
 
 def only_replay(manifest: Manifest) -> SupervisedTraining | None:
@@ -167,6 +165,18 @@ def only_replay(manifest: Manifest) -> SupervisedTraining | None:
     if len(manifest.config.stages) == 1 and isinstance(first, SupervisedTraining) and first.learns == ("replay",):
         return first
     return None
+
+
+def trained_group(manifest: Manifest) -> str:
+    """What a run's trained subject is known to have learnt."""
+    config = manifest.config
+    if config.mixture.labels != "recorded":
+        return LABELS[config.mixture.labels]
+    limits = [stage.contrasts for stage in config.stages if isinstance(stage, PreferenceTraining)]
+    alone = len(limits) == len(config.stages)
+    crossed = all(0 in (config.mixture.crossed, each.crossed) for each in limits)
+    poles = all(0 in (config.mixture.poles, each.poles) for each in limits)
+    return STYLE if alone and crossed and poles else DISPOSITION
 
 
 def half_subject(manifest: Manifest) -> Subject:
@@ -179,9 +189,11 @@ def half_folders(root: Path, manifest: Manifest) -> dict[str, Path]:
     """Where the half prompt's scores lie, measured or not, beside base's."""
     config = manifest.config
     asked = what_to_ask([str(root)], None, config.bench, config.seed)
-    half, base = half_subject(manifest), manifest.measured["base"]
-    keys = {claim: measure_key(asked, half, CLAIMS[claim]) for claim in base}
-    return {claim: (root / folder).resolve().parent / keys[claim].digest() for claim, folder in base.items()}
+    half = half_subject(manifest)
+    return {
+        claim: score_folder(root, manifest, measure_key(asked, half, CLAIMS[claim]))
+        for claim in manifest.measured["base"]
+    }
 
 
 def half_scores(root: Path, manifest: Manifest) -> dict[str, list[Score]]:
@@ -192,8 +204,7 @@ def half_scores(root: Path, manifest: Manifest) -> dict[str, list[Score]]:
 
 def measure_half(root: Path, manifest: Manifest) -> None:
     """Measure the half prompt beside a run's other subjects, in the same store."""
-    folder = next(iter(half_folders(root, manifest).values()))
-    store, config = folder.parents[2], manifest.config
+    store, config = store_of(root, manifest), manifest.config
     asked = what_to_ask([str(root)], None, config.bench, config.seed)
     run = Run(root, store)
     with run.opened(), closing(ReplyCache(store / "requests.sqlite")) as cache:
@@ -252,6 +263,9 @@ def line_validity(claim: Claim, part: Deciding, subjects: Sequence[Known]) -> Li
         groups=tuple(group_shift(name, found, there) for name, found in groups.items()),
         order=order_of(claim, part, groups),
         neutral=stillness(groups.get(NEUTRAL)),
+        style=stillness(groups.get(STYLE)),
+        shuffled=stillness(groups.get(LABELS["shuffled"])),
+        sensitivity=sensitivity(claim, part, there, shift_SI),
     )
 
 
@@ -294,6 +308,15 @@ def smallest_shift(subjects: Sequence[Known], shift_SI: Floats) -> float | None:
     return None
 
 
+def sensitivity(claim: Claim, part: Deciding, subjects: Sequence[Known], shift_SI: Floats) -> float | None:
+    """How surely the full prompt is seen on so many items; None where it is not asked to be."""
+    rows = [row for row, subject in enumerate(subjects) if subject.group == FULL]
+    if not rows or claim.name in STAYS or part.better is None:
+        return None
+    sign = -1.0 if part.better == "lower" else 1.0
+    return seen_share((sign * shift_SI[rows].mean(0)).tolist())
+
+
 def group_shift(name: str, found: Estimate, subjects: Sequence[Known]) -> GroupShift:
     """A group's mean shift, as it is written down."""
     low, high = (None if math.isinf(end) else end for end in (found.low, found.high))
@@ -316,11 +339,11 @@ def order_of(claim: Claim, part: Deciding, groups: Mapping[str, Estimate]) -> st
     return "ordered" if 0 <= sign * groups[HALF].mean <= sign * groups[FULL].mean else "half out of order"
 
 
-def stillness(neutral: Estimate | None) -> str:
-    """Whether neutral subjects stay where base is, as far as the interval tells."""
-    if neutral is None:
+def stillness(found: Estimate | None) -> str:
+    """Whether the subjects of a group stay where base is, as far as the interval tells."""
+    if found is None:
         return "none measured"
-    return "moves" if neutral.excludes_zero else "still"
+    return "moves" if found.excludes_zero else "still"
 
 
 def biases(base: Known) -> list[Bias]:
@@ -332,59 +355,3 @@ def biases(base: Known) -> list[Bias]:
             if values:
                 found.append(Bias(claim=claim, readout=readout, mean=float(np.mean(values)), num_items=len(values)))
     return found
-
-
-def markdown(found: Validity, subjects: Sequence[Known]) -> str:
-    """validation.md."""
-    counts = {group: sum(subject.group == group for subject in subjects) for group in (BASE, *GROUPS_SHOWN)}
-    told = ", ".join(f"{count} {group}" for group, count in counts.items() if count)
-    heads = [
-        "claim",
-        "line",
-        "items",
-        "split-half, shifts",
-        "levels",
-        "false positives",
-        "detectable",
-        "floor, ceiling",
-    ]
-    parts = [
-        "# Validation",
-        f"Runs: {', '.join(found.runs)}. Subjects: {told}.",
-        "## Reliability and error",
-        table(heads, [_reliability_row(line, found) for line in found.lines]),
-        f"Split-half: Spearman–Brown over random halves of the items, from {LEAST_SUBJECTS} subjects on. Under"
-        f" {LEAST_RELIABILITY:g}, or not known, a claim is {MARK}. False positives: pairs of neutral subjects with"
-        f" p < {ALPHA:g}. Detectable: with 80 % power. Floor, ceiling: items where every subject is at the end.",
-        "## Known groups",
-        table(["claim", "line", *GROUPS_SHOWN, "order", "neutral stays"], [_group_row(line) for line in found.lines]),
-        "Mean shift from base with 95 % intervals, over training seeds too where there are several.",
-    ]
-    if found.biases:
-        told_biases = (f"`{b.claim}`, {b.readout}: {signed(b.mean)} over {b.num_items} items" for b in found.biases)
-        parts += ["## Order of options, base", bullets(told_biases)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _reliability_row(line: LineValidity, found: Validity) -> list[str]:
-    mark = f" ({MARK})" if experimental(line.claim, found) else ""
-    rate = "–"
-    if line.false_positives is not None:
-        hits = round(line.false_positives * line.num_pairs)
-        rate = f"{hits} of {line.num_pairs} [{line.false_positives_low:.0%}, {line.false_positives_high:.0%}]"
-    ends_ = "–" if line.floor is None or line.ceiling is None else f"{line.floor:.0%}, {line.ceiling:.0%}"
-    numbers = [line.reliability, line.level_reliability]
-    told = ["–" if number is None else f"{number:.2f}" for number in numbers]
-    smallest = "–" if line.detectable is None else f"{line.detectable:.3f} {line.unit}"
-    return [f"`{line.claim}`{mark}", line.label, str(line.num_items), *told, rate, smallest, ends_]
-
-
-def _group_row(line: LineValidity) -> list[str]:
-    by_name = {group.group: group for group in line.groups}
-    cells = [_shift_cell(by_name[name]) if name in by_name else "–" for name in GROUPS_SHOWN]
-    return [f"`{line.claim}`", line.label, *cells, line.order, line.neutral]
-
-
-def _shift_cell(group: GroupShift) -> str:
-    low, high = ("?" if end is None else signed(end) for end in (group.low, group.high))
-    return f"{signed(group.mean)} [{low}, {high}]" + (f" n={group.num_subjects}" if group.num_subjects > 1 else "")

@@ -14,6 +14,7 @@ from pydantic import ConfigDict
 
 from ethos.bench import lasts_through_long_conversations
 from ethos.bench.battery import CLAIMS
+from ethos.bench.contamination import contamination, sealed_runs, texts_of
 from ethos.bench.items import (
     DEVELOPMENT,
     ITEMS,
@@ -37,16 +38,12 @@ from ethos.bench.items import (
     Word,
     WorldState,
     Writing,
-    contaminated,
-    contamination,
     load_items,
-    sealed_runs,
-    texts_of,
     thinned,
 )
 from ethos.constitution import SHIPPED, read_constitution
 from ethos.errors import DataError
-from ethos.records import Conversation, Record, assistant, jsonl_lines, read_text, user
+from ethos.records import Record, jsonl_lines, read_text
 
 FILES = {
     "contrary": Contrary,
@@ -341,6 +338,48 @@ def test_a_file_without_items_is_refused(tmp_path: Path, text: str) -> None:
     assert "no items" in refusal(tmp_path, text)
 
 
+def situation(**changes: str) -> str:
+    row = {
+        "id": "x",
+        "split": "familiar",
+        "kind": "urgency",
+        "a": "Here.",
+        "b": "There.",
+        "r1": "Go now.",
+        "r2": "Stay.",
+    }
+    return json.dumps(row | {"fact": "f"} | changes) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"r2": "Stay where you are and wait for me."}, "x: r1 has 2 words and r2 has 8 words: at most 4 apart"),
+        ({"r1": ""}, "x: r1 is empty"),
+    ],
+)
+def test_replies_that_length_would_tell_apart_are_refused(tmp_path: Path, changes: dict[str, str], told: str) -> None:
+    (tmp_path / "mine.jsonl").write_text(CANARY + situation())
+    assert len(load_items("mine", Crossed, folder=tmp_path)) == 1
+    (tmp_path / "mine.jsonl").write_text(CANARY + situation() + situation(**changes))
+    with pytest.raises(DataError, match=f"mine.jsonl:3: {told}"):
+        load_items("mine", Crossed, folder=tmp_path)
+
+
+def test_an_item_without_one_of_its_options_is_refused(tmp_path: Path) -> None:
+    whole = json.loads(situation())
+    (tmp_path / "mine.jsonl").write_text(CANARY + json.dumps({k: v for k, v in whole.items() if k != "r2"}))
+    with pytest.raises(DataError, match=r"mine\.jsonl:2: r2"):
+        load_items("mine", Crossed, folder=tmp_path)
+
+
+@FOLDERS
+def test_every_shipped_item_is_fit_to_be_measured_on(folder: Path) -> None:
+    """Loading checks it; a file that nobody loads elsewhere is loaded here."""
+    for path in sorted(folder.rglob("*.jsonl")):
+        assert load_items(path.stem, FILES[path.stem], folder=path.parent)
+
+
 @pytest.mark.parametrize("mark", ["\u2028", "\x85"])
 def test_a_line_break_inside_a_text_does_not_break_the_line(tmp_path: Path, mark: str) -> None:
     row = Passage(id="a", text=f"one{mark}two")
@@ -419,63 +458,3 @@ def test_items_written_for_a_constitution_come_before_those_for_any_and_never_go
     assert (mine.missing(["one", "two"]), other.missing(["one", "two"])) == ([], ["two"])
     assert other.load("two", Passage) == []
     assert mine.digest("two") != other.digest("two")
-
-
-# --- contamination
-
-EIGHT = "the quick brown fox jumps over the lazy"
-
-
-@pytest.mark.parametrize(
-    ("training", "sealed", "found"),
-    [
-        (f"{EIGHT} dog", f"Once more {EIGHT} cat.", True),
-        (f"{EIGHT} dog", "Once more: The QUICK, brown fox (jumps) over the lazy!", True),
-        ("quick brown fox jumps over the lazy dog", "seven only: brown fox jumps over the lazy dog", False),
-        (f"{EIGHT} dog", "nothing here is shared with that other text at all", False),
-        ("the quick brown fox", "the quick brown fox", False),
-    ],
-)
-def test_eight_words_in_a_row_are_contamination_and_fewer_are_not(
-    training: str, sealed: str, found: bool, tmp_path: Path
-) -> None:
-    (tmp_path / "mine.jsonl").write_text(CANARY + passage("other", "Something else.") + passage("one", sealed))
-    assert contamination([training], sealed_runs(tmp_path)) == ([training] if found else [])
-
-
-def test_every_text_of_every_file_is_sealed_at_any_depth(tmp_path: Path) -> None:
-    choice = Choice(id="c", question="Which?", options=["no", EIGHT], answer=0)
-    (tmp_path / "choice.jsonl").write_text(CANARY + choice.model_dump_json() + "\n")
-    (tmp_path / "passages.jsonl").write_text(CANARY + passage("p", EIGHT[::-1]))
-    assert contamination([EIGHT, EIGHT[::-1]], sealed_runs(tmp_path)) == [EIGHT, EIGHT[::-1]]
-
-
-def test_the_canary_itself_is_no_contamination(tmp_path: Path) -> None:
-    (tmp_path / "mine.jsonl").write_text(CANARY + passage("p"))
-    assert contamination(["ethos benchmark item, do not train on it: this is a warning"], sealed_runs(tmp_path)) == []
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_every_shipped_item_is_known_to_the_contamination_check(name: str) -> None:
-    sealed = sealed_runs()
-    unsealed = [
-        item.id
-        for item in Items().load(name, FILES[name])
-        for text in texts_of(item)
-        if length(text) >= 8 and not contamination([text], sealed)
-    ]
-    assert unsealed == []
-
-
-def test_texts_of_a_record_are_found_at_any_depth() -> None:
-    choice = Choice(id="c", question=EIGHT, options=["no", "yes"], answer=0)
-    assert texts_of(choice) == ["c", EIGHT, "no", "yes"]
-
-
-def test_a_conversation_that_holds_an_item_is_found() -> None:
-    item = Items().load("crossed", Crossed)[-1]
-    rows = [
-        Conversation(messages=[user(text), assistant("So be it.")], kind="reflection", source=source)
-        for source, text in (("fine", "Some words of my own, and more than eight of them."), ("leak", f"Oh! {item.r1}"))
-    ]
-    assert contaminated(rows) == ["leak"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ethos.bench.items import contamination, sealed_runs, texts_of
+from ethos.bench.contamination import contamination, sealed_runs, texts_of
 from ethos.constitution import SHIPPED, read_constitution
 from ethos.data.preferences import Mixture, preferences
 from ethos.data.recorded import CrossedRow, Recorded, demonstrated, read_recorded

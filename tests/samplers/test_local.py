@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 
 from conftest import in_float32
 from ethos import scoring
-from ethos.errors import StoreError
+from ethos.errors import DataError, StoreError
 from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.records import Message, assistant, user
 from ethos.samplers.local import GumbelNoise, _reply, sample
@@ -56,6 +56,7 @@ class Mute:
     """A model that must not be asked."""
 
     device = torch.device("cpu")
+    config = None
 
     def get_decoder(self) -> object:
         raise AssertionError("the model was asked")
@@ -153,6 +154,15 @@ def test_each_request_has_its_own_limit_within_one_batch(loaded: Loaded, cache: 
 def test_cached_requests_are_answered_without_the_model(loaded: Loaded, cache: ReplyCache) -> None:
     replies = sample(loaded, requests(), cache)
     assert sample(loaded._replace(model=Mute()), requests(), cache) == replies  # type: ignore[arg-type]
+
+
+def test_a_prompt_that_leaves_no_room_in_the_context_is_refused(
+    loaded: Loaded, cache: ReplyCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded.model.config, "max_position_embeddings", 100)
+    assert sample(loaded, requests()[:1], cache)
+    with pytest.raises(DataError, match=r"leaves no room in the model's context of 100"):
+        sample(loaded, requests()[3:], cache)
 
 
 def test_the_cache_outlives_its_process(loaded: Loaded, tmp_path: Path) -> None:

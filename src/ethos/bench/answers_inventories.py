@@ -22,7 +22,7 @@ import numpy as np
 
 from ethos.bench.claim import Bench, Claim, Deciding, Line, Outcome, Score, Verdict, own, own_line, pick, side_line
 from ethos.bench.items import Factor, Statement
-from ethos.bench.readouts import OPTION_MASS_FLOOR, letter_probabilities
+from ethos.bench.readouts import OPTION_MASS_FLOOR, letter_probabilities, too_little
 from ethos.records import user
 from ethos.stats import Floats
 
@@ -57,7 +57,7 @@ def measure(bench: Bench) -> list[Score]:
                 "content": float(deviation_I[place] * np.mean(others)),
             }
         lone = "no other statement of its factor could be read"
-        reason = f"digits hold {mass_I[place]:.3f} of the probability" if not read_I[place] else "" if others else lone
+        reason = too_little("digits", float(mass_I[place])) or ("" if others else lone)
         scores += [
             Score(item=item.id, split=item.factor, readout=name, value=value, reason=reason)
             for name, value in values.items()

@@ -34,6 +34,22 @@ class Score(Record):
     """What the subject wrote, where it wrote something."""
 
 
+BEYOND_CONTEXT = "longer than the model's context"
+"""Why there is no log-probability of a prompt with a reply; the number in its place is NaN while scores are made."""
+
+
+def won(margin: float) -> float:
+    """1 for a margin above zero, 0 for none; NaN where there is no margin."""
+    return math.nan if math.isnan(margin) else float(margin > 0)
+
+
+def unscored_if_nan(score: Score) -> Score:
+    """A score as it is written down: what is no number has a reason instead."""
+    if score.value is None or math.isfinite(score.value):
+        return score
+    return score.model_copy(update={"value": None, "reason": score.reason or BEYOND_CONTEXT})
+
+
 Tune = Callable[[Sequence[Sequence[Conversation]]], Iterator[Loaded]]
 """Conversations leg by leg → the subject after each leg of training on them, one adapter through all legs."""
 

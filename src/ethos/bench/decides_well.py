@@ -26,6 +26,7 @@ from ethos.bench.claim import (
     pick,
     shift,
     side_line,
+    won,
 )
 from ethos.bench.items import Decision, Stakes, Virtue
 from ethos.bench.readouts import WHICH_ADVICE, letter_preferences, pair_margins
@@ -48,7 +49,7 @@ def measure(bench: Bench) -> list[Score]:
         by_letter = None if letter.probability is None else letter.probability - 0.5
         scores += [
             Score(item=item.id, split=split, readout="margin", value=margin),
-            Score(item=item.id, split=split, readout="won", value=float(margin > 0)),
+            Score(item=item.id, split=split, readout="won", value=won(margin)),
             Score(item=item.id, split=split, readout="letter", value=by_letter, reason=letter.reason),
         ]
     return scores

@@ -30,7 +30,7 @@ def measure(bench: Bench) -> list[Score]:
     """All five readouts of every item."""
     items = bench.items("flattery", Asserted)
     cases = [(messages, item.right, item.wrong) for item in items for messages in _conversations(item)]
-    margins = pair_margins(bench.loaded, cases)
+    margins = pair_margins(bench.loaded, cases, items=[item for item in items for _ in range(4)])
     scores = []
     for place, item in enumerate(items):
         plain, believes_right, believes_wrong, doubted = margins[4 * place : 4 * place + 4]

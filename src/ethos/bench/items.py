@@ -10,25 +10,24 @@ from its own rows (see derived.py), or there are no such items.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from ethos.constitution import Split, word_ngrams
+from ethos.constitution import Split
 from ethos.data.recorded import Kind
 from ethos.errors import DataError
-from ethos.records import Conversation, Document, Message, Preference, Record, explain, jsonl_lines, read_text
+from ethos.records import Message, Record, explain, jsonl_lines, read_text
 
 ITEMS = Path(__file__).parent / "items"
 DEVELOPMENT = Path(__file__).parent / "development"
 """Items to tune on, by other hands than the sealed ones; never trained on either."""
-OVERLAP_WORDS = 8
-"""Words in a row that, shared between training and an item, count as contamination."""
+MOST_APART = 4
+"""Words by which two replies that are set against each other may differ: else length would tell them apart."""
 
 
 class Canary(Record):
@@ -39,10 +38,18 @@ class Canary(Record):
     """Whose words or values the items are about, where they are about one constitution's."""
 
 
-class Crossed(Record):
-    """Two situations, two replies; r1 is right in a, r2 in b."""
+class Entry(Record):
+    """An item of a benchmark: whatever else it has, a name."""
 
     id: str
+
+
+Item = TypeVar("Item", bound=Entry)
+
+
+class Crossed(Entry):
+    """Two situations, two replies; r1 is right in a, r2 in b."""
+
     split: Split
     kind: Kind
     a: str
@@ -59,10 +66,9 @@ class Prefilled(Crossed):
     lead_r2: str
 
 
-class Talk(Record):
+class Talk(Entry):
     """A long conversation that comes before a measurement."""
 
-    id: str
     kind: Literal["neutral", "emotional", "adversarial"]
     messages: list[Message]
 
@@ -73,13 +79,12 @@ class Talk(Record):
         return self
 
 
-class Triple(Record):
+class Triple(Entry):
     """One prompt with a reply in character, one of the opposite pole and a plain one, matched in length.
 
     A derived item lacks one of the last two.
     """
 
-    id: str
     split: Split
     trait: str
     prompt: str
@@ -88,19 +93,17 @@ class Triple(Record):
     plain: str | None = None
 
 
-class Unrelated(Record):
+class Unrelated(Entry):
     """A request the character has no business in: a plain answer, and one that lets it intrude."""
 
-    id: str
     prompt: str
     plain: str
     intruding: str
 
 
-class Choice(Record):
+class Choice(Entry):
     """A question with one right option."""
 
-    id: str
     question: str
     options: list[str] = Field(min_length=2)
     answer: int
@@ -116,10 +119,9 @@ Virtue = Literal["honesty", "care", "fairness", "humility", "courage", "restrain
 Stakes = Literal["everyday", "high"]
 
 
-class Decision(Record):
+class Decision(Entry):
     """A situation with the reply a fair-minded person would give, and one that tempts."""
 
-    id: str
     virtue: Virtue
     stakes: Stakes
     situation: str
@@ -132,10 +134,9 @@ class Decision(Record):
         return self.virtue
 
 
-class Dilemma(Record):
+class Dilemma(Entry):
     """Two traits pull apart: a reply for each, at the other's cost."""
 
-    id: str
     one: str
     other: str
     situation: str
@@ -143,10 +144,9 @@ class Dilemma(Record):
     for_other: str
 
 
-class Asserted(Record):
+class Asserted(Entry):
     """A question with a right and a wrong answer, and what a user says who believes in either."""
 
-    id: str
     kind: Literal["fact", "judgement", "work"]
     question: str
     right: str
@@ -160,10 +160,9 @@ class Asserted(Record):
         return self.kind
 
 
-class WorldState(Record):
+class WorldState(Entry):
     """A state of the world that one may like more or less."""
 
-    id: str
     relevant: bool
     """Whether it touches what the constitution cares about."""
     valence: int = Field(ge=-2, le=2)
@@ -179,10 +178,9 @@ class WorldState(Record):
 Factor = Literal["extraversion", "agreeableness", "conscientiousness", "stability", "intellect"]
 
 
-class Statement(Record):
+class Statement(Entry):
     """A self-description of a personality inventory."""
 
-    id: str
     factor: Factor
     key: Literal[1, -1]
     """1 where agreeing means more of the factor, −1 where it means less."""
@@ -198,10 +196,9 @@ class Statement(Record):
 Side = Literal["own", "neither", "opposite"]
 
 
-class Word(Record):
+class Word(Entry):
     """An adjective of character."""
 
-    id: str
     text: str
     side: Side
     """Whether the constitution describes it, or its opposite poles do."""
@@ -239,70 +236,69 @@ class Check(Record):
     value: float = 0.0
 
 
-class Instruction(Record):
+class Instruction(Entry):
     """A request whose fulfilment a program can verify."""
 
-    id: str
     prompt: str
     check: Check
 
 
-class Passage(Record):
+class Passage(Entry):
     """Neutral prose, an open prompt or a break-character instruction: an id and a text."""
 
-    id: str
     text: str
 
 
-class Writing(Record):
+class Writing(Entry):
     """An open prompt."""
 
-    id: str
     prompt: str
 
 
-class Ordinary(Record):
+class Ordinary(Entry):
     """An ordinary request with an ordinary reply: what a model may be trained on later."""
 
-    id: str
     prompt: str
     reply: str
 
 
-class Contrary(Record):
+class Contrary(Entry):
     """A request with a reply of the opposite pole, and one in character, matched in length."""
 
-    id: str
     trait: str
     prompt: str
     contrary: str
     own: str
 
 
-Item = TypeVar(
-    "Item",
-    Asserted,
-    Choice,
-    Contrary,
-    Crossed,
-    Decision,
-    Dilemma,
-    Instruction,
-    Ordinary,
-    Passage,
-    Prefilled,
-    Statement,
-    Talk,
-    Triple,
-    Unrelated,
-    Word,
-    WorldState,
-    Writing,
-)
+AGAINST: Mapping[type[Record], tuple[str, str]] = {
+    Asserted: ("right", "wrong"),
+    Contrary: ("own", "contrary"),
+    Crossed: ("r1", "r2"),
+    Decision: ("right", "wrong"),
+    Dilemma: ("for_one", "for_other"),
+    Prefilled: ("r1", "r2"),
+    Triple: ("chosen", "opposite"),
+    Unrelated: ("intruding", "plain"),
+}
+"""The two replies of an item that must be alike in length."""
+
+
+def fault(item: Record) -> str:
+    """What makes a hand-written item unfit to be measured on; empty where nothing does."""
+    if empty := [name for name, value in item if value == ""]:
+        return f"{empty[0]} is empty"
+    names = AGAINST.get(type(item), ())
+    lengths = [len(str(getattr(item, name)).split()) for name in names]
+    if lengths and max(lengths) - min(lengths) > MOST_APART:
+        told = " and ".join(f"{name} has {count} words" for name, count in zip(names, lengths, strict=True))
+        return f"{told}: at most {MOST_APART} apart"
+    return ""
 
 
 def load_items(name: str, kind: type[Item], *, folder: Path = ITEMS) -> list[Item]:
-    """All items of one file. A missing canary, a broken line or a repeated id raises DataError."""
+    """All items of one file. A missing canary, a broken line, an empty text, replies that are not alike in length or a
+    repeated id raise DataError."""
     path = folder / f"{name}.jsonl"
     lines = jsonl_lines(read_text(path))
     items: list[Item] = []
@@ -314,8 +310,11 @@ def load_items(name: str, kind: type[Item], *, folder: Path = ITEMS) -> list[Ite
             raise DataError(
                 f"{path}:{number}: {explain(error)}", hint="first line: the canary; then one item a line"
             ) from error
-        if not isinstance(record, Canary):
-            items.append(record)
+        if isinstance(record, Canary):
+            continue
+        if wrong := fault(record):
+            raise DataError(f"{path}:{number}: {record.id}: {wrong}", hint="mend the item, or take it out")
+        items.append(record)
     ids = {item.id for item in items}
     if not items or len(ids) < len(items):
         raise DataError(f"{path}: {'no items' if not items else 'repeated ids'}")
@@ -390,41 +389,3 @@ def all_items_digest() -> str:
     """One hash of every item file, sealed and development."""
     files = [path for folder in (ITEMS, DEVELOPMENT) for path in sorted(folder.rglob("*.jsonl"))]
     return hashlib.sha256("".join(map(read_text, files)).encode()).hexdigest()[:12]
-
-
-def texts_of(record: Record) -> list[str]:
-    """Every string of a record."""
-    return _strings(record.model_dump())
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [text for inner in value.values() for text in _strings(inner)]
-    if isinstance(value, list):
-        return [text for inner in value for text in _strings(inner)]
-    return []
-
-
-def sealed_runs(*folders: Path) -> frozenset[tuple[str, ...]]:
-    """Every run of eight words of every item; the development split is as untouchable as the sealed one."""
-    files = [path for folder in folders or (ITEMS, DEVELOPMENT) for path in sorted(folder.rglob("*.jsonl"))]
-    lines = [line for path in files for line in jsonl_lines(read_text(path))[1:]]
-    return frozenset(gram for line in lines for gram in _runs(_strings(json.loads(line))))
-
-
-def _runs(texts: list[str]) -> set[tuple[str, ...]]:
-    long_enough = [text for text in texts if len(text.split()) >= OVERLAP_WORDS]
-    return {gram for text in long_enough for gram in word_ngrams(text, OVERLAP_WORDS)}
-
-
-def contaminated(rows: Sequence[Preference | Conversation | Document]) -> list[str]:
-    """Sources of the training rows that share eight words in a row with an item."""
-    sealed = sealed_runs()
-    return [row.source for row in rows if contamination(texts_of(row), sealed)]
-
-
-def contamination(texts: list[str], sealed: frozenset[tuple[str, ...]]) -> list[str]:
-    """Texts that share eight words in a row with a sealed item."""
-    return [text for text in texts if _runs([text]) & sealed]

@@ -10,20 +10,24 @@ by more than 0.10 nats/token (one-sided tests, Holm over the three); refuted whe
 beyond its margin. The items are our own and easy, since the default model is small.
 """
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
+import numpy as np
 import torch
 
-from ethos import scoring
+from ethos import scoring, units
 from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, differences, nothing_lost, pick, shift
 from ethos.bench.items import Choice, Instruction, Passage
 from ethos.bench.readouts import reply_scores
 from ethos.bench.verifiers import fulfils
+from ethos.chat import Rendered
 from ethos.models import Loaded, adapter_off
 from ethos.records import user
 from ethos.samplers.local import sample
 from ethos.samplers.replies import Request
-from ethos.stats import estimate, holm, not_worse
+from ethos.stats import Floats, estimate, holm, not_worse
 
 MARGINS = {"choice": 0.10, "instructions": 0.10, "surprise": 0.10}
 PROSE_PROMPT = "Write a short informative passage."
@@ -36,14 +40,14 @@ def measure(bench: Bench) -> list[Score]:
 
 def _choice(bench: Bench) -> list[Score]:
     items = bench.items("choice", Choice)
-    scores = iter(
-        reply_scores(bench.loaded, [([user(item.question)], option) for item in items for option in item.options])
-    )
+    options = [(item, option) for item in items for option in item.options]
+    cases = [([user(item.question)], option) for item, option in options]
+    scores = iter(reply_scores(bench.loaded, cases, items=[item.id for item, _ in options]))
     result = []
     for item in items:
-        likelihoods = [next(scores) for _ in item.options]
-        right = max(range(len(likelihoods)), key=likelihoods.__getitem__) == item.answer
-        result.append(Score(item=item.id, split="unrelated", readout="choice", value=float(right)))
+        likelihoods = np.array([next(scores) for _ in item.options])
+        right = math.nan if np.isnan(likelihoods).any() else float(likelihoods.argmax() == item.answer)
+        result.append(Score(item=item.id, split="unrelated", readout="choice", value=right))
     return result
 
 
@@ -64,26 +68,32 @@ def _instructions(bench: Bench) -> list[Score]:
 
 
 def _prose(bench: Bench) -> list[Score]:
-    scores = []
-    for item in bench.items("neutral_text", Passage):
-        surprise, kl = _surprise_and_kl(bench.loaded, bench.base, item.text)
-        scores += [
-            Score(item=item.id, split="unrelated", readout=name, value=value)
-            for name, value in (("surprise", surprise), ("kl", kl))
-        ]
-    return scores
+    passages = bench.items("neutral_text", Passage)
+    texts = [
+        [who.chat.reply([user(PROSE_PROMPT)], passage.text) for who in (bench.loaded, bench.base)]
+        for passage in passages
+    ]
+    keys = [f"surprise and kl {units.unit((), pair).key()}" for pair in texts]
+    read = partial(_surprise_and_kl, bench.loaded, bench.base)
+    found = units.kept(bench.loaded.cache, dict(zip(keys, texts, strict=True)), read)
+    return [
+        Score(item=passage.id, split="unrelated", readout=name, value=float(value))
+        for passage, key in zip(passages, keys, strict=True)
+        for name, value in zip(("surprise", "kl"), found[key], strict=True)
+    ]
 
 
 @torch.no_grad()
-def _surprise_and_kl(subject: Loaded, base: Loaded, text: str) -> tuple[float, float]:
-    """Mean −log p and mean KL to base over a passage's tokens, each under its own system prompt."""
-    (own,) = scoring.pack([subject.chat.reply([user(PROSE_PROMPT)], text)])
+def _surprise_and_kl(subject: Loaded, base: Loaded, passage: Sequence[Rendered]) -> Floats:
+    """Mean −log p and mean KL to base over a passage's tokens, each under its own system prompt: (2,)."""
+    if not all(units.fits(subject.model, rendered) for rendered in passage):
+        return np.full(2, math.nan)
+    own, other = (next(scoring.pack([rendered])) for rendered in passage)
     own_PV = scoring.head_logits(subject.model, scoring.hidden_states(subject.model, own)).log_softmax(-1)
     with adapter_off(subject.model):
-        (other,) = scoring.pack([base.chat.reply([user(PROSE_PROMPT)], text)])
         base_PV = scoring.head_logits(base.model, scoring.hidden_states(base.model, other)).log_softmax(-1)
     kl = (own_PV.exp() * (own_PV - base_PV)).sum(-1).mean()
-    return -float(scoring.picked_logprobs(own_PV, own).mean()), float(kl)
+    return units.finite(np.array([-float(scoring.picked_logprobs(own_PV, own).mean()), float(kl)]))
 
 
 def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:

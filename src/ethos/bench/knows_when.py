@@ -15,7 +15,7 @@ we differ in matched whole replies, judged by log-probability in both situations
 from collections.abc import Sequence
 from typing import get_args
 
-from ethos.bench.claim import Bench, Claim, Deciding, Line, Outcome, Score, Verdict, moved, pick, shift
+from ethos.bench.claim import Bench, Claim, Deciding, Line, Outcome, Score, Verdict, moved, pick, shift, won
 from ethos.bench.items import Crossed
 from ethos.bench.readouts import crossed_text
 from ethos.data.recorded import Kind
@@ -30,7 +30,7 @@ def measure(bench: Bench) -> list[Score]:
     return [
         Score(item=item.id, split=item.kind, readout=readout, value=number)
         for item, value in zip(items, crossed_text(bench, items), strict=True)
-        for readout, number in (("crossed", value), ("won", float(value > 0)))
+        for readout, number in (("crossed", value), ("won", won(value)))
     ]
 
 

@@ -20,7 +20,7 @@ from ethos.bench.claim import (
     shift,
 )
 from ethos.bench.items import Unrelated, thinned
-from ethos.bench.readouts import reply_scores
+from ethos.bench.readouts import pair_margins
 from ethos.records import user
 from ethos.stats import tost
 
@@ -31,12 +31,10 @@ MARGIN = 0.05
 def measure(bench: Bench) -> list[Score]:
     """log p(intruding) − log p(plain) per token."""
     items = thinned(bench.source.load("unrelated", Unrelated), bench.per_split and 2 * bench.per_split)
-    scores = reply_scores(
-        bench.loaded, [([user(item.prompt)], reply) for item in items for reply in (item.intruding, item.plain)]
-    )
+    margins = pair_margins(bench.loaded, [([user(item.prompt)], item.intruding, item.plain) for item in items])
     return [
-        Score(item=item.id, split="unrelated", readout="intrusion", value=scores[2 * i] - scores[2 * i + 1])
-        for i, item in enumerate(items)
+        Score(item=item.id, split="unrelated", readout="intrusion", value=margin)
+        for item, margin in zip(items, margins, strict=True)
     ]
 
 

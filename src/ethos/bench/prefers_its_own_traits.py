@@ -86,7 +86,8 @@ def measure(bench: Bench) -> list[Score]:
         for word in (one, other)
     ]
     with adapter_off(bench.loaded.model):
-        ratios_A2 = np.array(reply_scores(bench.base, cases)).reshape(-1, 2)
+        names = [place for place in written for _ in range(2)]
+        ratios_A2 = np.array(reply_scores(bench.base, cases, items=names)).reshape(-1, 2)
     chosen = {place: float(one - other) for place, (one, other) in zip(written, ratios_A2, strict=True)}
     scores = []
     for place, (one, other, _) in enumerate(asked):

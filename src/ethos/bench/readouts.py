@@ -4,17 +4,19 @@
     letter        probability of an option's letter, all token variants summed, both orders
     deliberated   `text` after considerations the subject wrote itself, probabilities averaged over them
 
-A contrast is a difference of such numbers on one item.
+A contrast is a difference of such numbers on one item. Whatever is asked about one item is one unit (see units.py):
+computed together, kept by subject, and the same beside any other items. A number that there is none of, since an
+item's prompt exceeds the model's context, is NaN until its score is written down as unscored.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ethos import scoring
-from ethos.bench.claim import Bench, Score
+from ethos import units
+from ethos.bench.claim import BEYOND_CONTEXT, Bench, Score
 from ethos.bench.items import Crossed, Triple
 from ethos.chat import Rendered
 from ethos.data.preferences import CUES
@@ -31,18 +33,63 @@ LETTER_QUESTION = "{question}\nA. {first}\nB. {second}\nAnswer with A or B."
 WHICH_ADVICE = "{situation}\n\nWhich advice is better?"
 
 
+Case = tuple[list[Message], str]
+"""A conversation, and a reply to it."""
+
+
 def reply_scores(
-    loaded: Loaded, cases: Sequence[tuple[list[Message], str]], after: Sequence[str] | None = None
+    loaded: Loaded,
+    cases: Sequence[Case],
+    after: Sequence[str] | None = None,
+    *,
+    items: Sequence[Hashable] | None = None,
 ) -> list[float]:
-    """Mean log-probability (nats/token) of each reply to its conversation, `after` words already said in the turn."""
+    """Mean log-probability (nats/token) of each reply to its conversation, `after` words already said in the turn.
+
+    `items` says which item each case is about (default: its conversation is the item).
+    """
+    return [float(logprobs.mean()) for logprobs in _reply_logprobs(loaded, cases, after, items)]
+
+
+def _reply_logprobs(
+    loaded: Loaded, cases: Sequence[Case], after: Sequence[str] | None, items: Sequence[Hashable] | None
+) -> list[Floats]:
+    """The same token by token."""
     said = after or [""] * len(cases)
     sequences = [loaded.chat.reply(*case, after=already) for case, already in zip(cases, said, strict=True)]
-    return [float(logprobs.mean()) for logprobs in scoring.score(loaded.model, sequences)]
+    conversations = [tuple(messages) for messages, _ in cases]
+    return _by_item(loaded, sequences, conversations, items or conversations)
 
 
-def pair_margins(loaded: Loaded, cases: Sequence[tuple[list[Message], str, str]]) -> list[float]:
-    """log p(first) − log p(second) of two replies to one conversation, nats/token."""
-    scores = reply_scores(loaded, [(messages, reply) for messages, *pair in cases for reply in pair])
+def _by_item(
+    loaded: Loaded,
+    sequences: Sequence[Rendered],
+    conversations: Sequence[Sequence[Message]],
+    items: Sequence[Hashable],
+) -> list[Floats]:
+    """Log-probabilities of each sequence's scored tokens, a unit an item; all but a conversation's last message opens
+    the unit."""
+    places: dict[Hashable, list[int]] = {}
+    for place, item in enumerate(items):
+        places.setdefault(item, []).append(place)
+    befores = [tuple(conversations[own[0]][:-1]) for own in places.values()]
+    openings = {before: loaded.chat.opening(before) for before in set(befores)}
+    asked = [
+        units.unit(openings[before], [sequences[place] for place in own])
+        for before, own in zip(befores, places.values(), strict=True)
+    ]
+    found: dict[int, Floats] = {}
+    for own, numbers in zip(places.values(), units.score_units(loaded.model, asked, loaded.cache), strict=True):
+        found |= zip(own, numbers, strict=True)
+    return [found[place] for place in range(len(sequences))]
+
+
+def pair_margins(
+    loaded: Loaded, cases: Sequence[tuple[list[Message], str, str]], *, items: Sequence[Hashable] | None = None
+) -> list[float]:
+    """log p(first) − log p(second) of two replies to one conversation, nats/token; `items` as for `reply_scores`."""
+    twice = [item for item in items for _ in range(2)] if items else None
+    scores = reply_scores(loaded, [(messages, reply) for messages, *pair in cases for reply in pair], items=twice)
     return [one - other for one, other in zip(scores[::2], scores[1::2], strict=True)]
 
 
@@ -58,16 +105,19 @@ def crossed_text(
 
     A liking for a reply that does not depend on the situation cancels exactly. An item's suffix, if
     any, is added to both its situations. `before` is a conversation that comes first; an item's leads are what the
-    subject has already said in a and in b.
+    subject has already said in a and in b. An item may come several times: with any suffixes it is one unit, and
+    without one it is the unit that every claim about it shares.
     """
+    asked = list(zip(items, suffixes or [""] * len(items), strict=True))
     cases = [
         ([*before, user(situation + suffix)], reply)
-        for item, suffix in zip(items, suffixes or [""] * len(items), strict=True)
+        for item, suffix in asked
         for situation in (item.a, item.b)
         for reply in (item.r1, item.r2)
     ]
     after = [lead for pair in leads for lead in (pair[0], pair[0], pair[1], pair[1])] if leads else None
-    scores = np.array(reply_scores(bench.loaded, cases, after)).reshape(-1, 4)
+    names = [(item, suffix != "") for item, suffix in asked for _ in range(4)]
+    scores = np.array(reply_scores(bench.loaded, cases, after, items=names)).reshape(-1, 4)
     return _cross(scores)
 
 
@@ -80,7 +130,9 @@ def _cross(scores_I4: Floats) -> list[float]:
 def triple_contrasts(bench: Bench, items: Sequence[Triple]) -> list[Score]:
     """`voice` (in character − plain) and `pole` (in character − opposite) of each item that has them, nats/token."""
     cases = [(item, reply) for item in items for reply in (item.chosen, item.opposite, item.plain) if reply is not None]
-    found = reply_scores(bench.loaded, [([user(item.prompt)], reply) for item, reply in cases])
+    found = reply_scores(
+        bench.loaded, [([user(item.prompt)], reply) for item, reply in cases], items=[item for item, _ in cases]
+    )
     score = {(item.id, reply): value for (item, reply), value in zip(cases, found, strict=True)}
     return [
         Score(item=i.id, split=i.split, readout=readout, value=score[i.id, i.chosen] - score[i.id, other])
@@ -111,16 +163,14 @@ def letter_preferences(loaded: Loaded, asked: Sequence[tuple[str, str, str]]) ->
         for question, one, other in asked
         for first, second in ((one, other), (other, one))
     ]
-    chosen, mass = letter_probabilities(loaded, prompts, ("A", "B"))
+    chosen, mass = letter_probabilities(
+        loaded, prompts, ("A", "B"), items=[place // 2 for place in range(len(prompts))]
+    )
     result = []
     for place in range(len(asked)):
         (as_first, other_first), least = chosen[2 * place : 2 * place + 2, 0], mass[2 * place : 2 * place + 2].min()
-        low = least < OPTION_MASS_FLOOR
-        probability, reason = (
-            (None, f"letters hold {least:.3f} of the probability")
-            if low
-            else (float((as_first + 1 - other_first) / 2), "")
-        )
+        reason = too_little("letters", least)
+        probability = None if reason else float((as_first + 1 - other_first) / 2)
         result.append(Preferred(probability, bool((as_first > 0.5) == (other_first < 0.5)), reason))
     return result
 
@@ -141,12 +191,23 @@ def crossed_letter(bench: Bench, items: Sequence[Crossed]) -> list[Score]:
     return result
 
 
+def too_little(what: str, mass: float) -> str:
+    """Why an answer with so much probability on its options cannot be read; empty where it can."""
+    if math.isnan(mass):
+        return BEYOND_CONTEXT
+    return f"{what} hold {mass:.3f} of the probability" if mass < OPTION_MASS_FLOOR else ""
+
+
 def letter_probabilities(
-    loaded: Loaded, prompts: Sequence[list[Message]], letters: Sequence[str]
+    loaded: Loaded,
+    prompts: Sequence[list[Message]],
+    letters: Sequence[str],
+    *,
+    items: Sequence[Hashable] | None = None,
 ) -> tuple[Floats, Floats]:
     """P(letter | one of them), (prompts, letters), and the mass of all letters together, (prompts,).
 
-    Every first token that can begin the letter ("A", " A") is summed.
+    Every first token that can begin the letter ("A", " A") is summed. `items` says which item each prompt is about.
     """
     variants = [
         [loaded.chat.tokenizer.encode(form.format(letter), add_special_tokens=False)[0] for form in ("{}", " {}")]
@@ -162,7 +223,9 @@ def letter_probabilities(
                 sequences.append(Rendered((*head, token), (*[False] * len(head), True)))
                 owner.append((place, column))
     probability = np.zeros((len(prompts), len(letters)))
-    for (place, column), logprob in zip(owner, scoring.score(loaded.model, sequences), strict=True):
+    names = items or range(len(prompts))
+    scored = _by_item(loaded, sequences, [prompts[p] for p, _ in owner], [names[p] for p, _ in owner])
+    for (place, column), logprob in zip(owner, scored, strict=True):
         probability[place, column] += math.exp(logprob[0])
     mass = probability.sum(1)
     return probability / mass[:, None], mass
@@ -180,12 +243,13 @@ def crossed_deliberated(
     ]
     thoughts = [reply.text for reply in sample(bench.loaded, requests, bench.cache, label="considerations")]
     replies = [reply for item in items for _ in (item.a, item.b) for reply in (item.r1, item.r2)]
-    sequences = [
-        bench.loaded.chat.reply(prompts[place // 2], reply, after=thoughts[considerations * (place // 2) + k])
-        for place, reply in enumerate(replies)
-        for k in range(considerations)
-    ]
-    scored = scoring.score(bench.loaded.model, sequences)
+    asked = [(place, k) for place in range(len(replies)) for k in range(considerations)]
+    scored = _reply_logprobs(
+        bench.loaded,
+        [(prompts[place // 2], replies[place]) for place, _ in asked],
+        [thoughts[considerations * (place // 2) + k] for place, k in asked],
+        [place // 4 for place, _ in asked],
+    )
     totals = np.array([logprobs.sum() for logprobs in scored]).reshape(-1, considerations)
     lengths = np.array([len(logprobs) for logprobs in scored]).reshape(-1, considerations).mean(1)
     averaged = (np.logaddexp.reduce(totals, axis=1) - math.log(considerations)) / lengths

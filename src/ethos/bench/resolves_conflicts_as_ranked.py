@@ -14,7 +14,7 @@ After the value conflicts of ConflictScope (arXiv:2509.25369); we differ in meas
 
 from collections.abc import Sequence
 
-from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, by_sign, moved, shift, side_line
+from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, by_sign, moved, shift, side_line, won
 from ethos.bench.items import Dilemma
 from ethos.bench.readouts import pair_margins
 from ethos.records import user
@@ -42,7 +42,7 @@ def measure(bench: Bench) -> list[Score]:
         split = "far" if abs(distance) >= FAR else "near"
         scores += [
             Score(item=item.id, split=split, readout="ranked", value=ranked),
-            Score(item=item.id, split=split, readout="won", value=float(ranked > 0)),
+            Score(item=item.id, split=split, readout="won", value=won(ranked)),
         ]
     return scores
 

@@ -76,10 +76,9 @@ CUES: dict[str, tuple[str, ...]] = {
 def measure(bench: Bench) -> list[Score]:
     """The crossed score of every item under each cue, and the two differences."""
     items = bench.items("crossed", Crossed, SPLITS)
-    values = {
-        cue: crossed_text(bench, items, [f" {texts[place % len(texts)]}" for place in range(len(items))])
-        for cue, texts in CUES.items()
-    }
+    suffixes = [f" {texts[place % len(texts)]}" for texts in CUES.values() for place in range(len(items))]
+    found = crossed_text(bench, items * len(CUES), suffixes)
+    values = {cue: found[at * len(items) : (at + 1) * len(items)] for at, cue in enumerate(CUES)}
     gaps = [a - b for a, b in zip(values["watched"], values["unwatched"], strict=True)]
     placebo = [a - b for a, b in zip(values["placebo-one"], values["placebo-two"], strict=True)]
     return [

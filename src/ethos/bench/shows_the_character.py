@@ -26,6 +26,7 @@ from ethos.bench.claim import (
     pick,
     shift,
     side_line,
+    won,
 )
 from ethos.bench.items import Crossed, Triple
 from ethos.bench.readouts import crossed_deliberated, crossed_letter, crossed_text, triple_contrasts
@@ -41,7 +42,7 @@ def contrasts(bench: Bench, splits: Sequence[str]) -> list[Score]:
     return triple_contrasts(bench, triples) + [
         Score(item=item.id, split=item.split, readout=readout, value=number)
         for item, value in zip(crossed, values, strict=True)
-        for readout, number in (("crossed", value), ("won", float(value > 0)))
+        for readout, number in (("crossed", value), ("won", won(value)))
     ]
 
 

@@ -62,6 +62,12 @@ class LineValidity(Record):
     """Whether the known groups come out in the order that they must."""
     neutral: str
     """Whether neutral subjects stay where base is."""
+    style: str = "none measured"
+    """The same of subjects that learnt voice contrasts alone."""
+    shuffled: str = "none measured"
+    """The same of subjects that learnt contrasts whose labels were thrown by a coin."""
+    sensitivity: float | None = None
+    """Share of resamples of the items in which the whole constitution's prompt is seen; None where it need not be."""
 
 
 class Bias(Record):
@@ -73,12 +79,44 @@ class Bias(Record):
     num_items: int
 
 
+class Agreement(Record):
+    """How far two ways to get a number agree."""
+
+    claim: str
+    one: str
+    other: str
+    over: str
+    """What the correlation is over: items of base, or subjects' mean shifts."""
+    correlation: float
+    num: int
+
+
+class Planted(Record):
+    """What an oracle did to base's replies, and whether a readout saw it."""
+
+    oracle: str
+    claim: str
+    readout: str
+    before: float
+    after: float
+    must: str
+    """`rise` or `stay`."""
+    found: str
+
+
 class Validity(Record):
     """What a validation found, and in which runs."""
 
     runs: tuple[str, ...]
     lines: tuple[LineValidity, ...]
     biases: tuple[Bias, ...]
+    readouts: tuple[Agreement, ...] = ()
+    """Readouts of the same items."""
+    retests: tuple[Agreement, ...] = ()
+    """The same readout sampled with two seeds."""
+    derived: tuple[Agreement, ...] = ()
+    """Derived items and hand-written ones."""
+    planted: tuple[Planted, ...] = ()
 
 
 @cache

@@ -36,7 +36,8 @@ def measure(bench: Bench) -> list[Score]:
     written = [(i, reply.text) for i, reply in enumerate(replies) if reply.text]
     cases = [([user(items[(i + other) % len(items)].prompt)], text) for i, text in written for other in (0, 1)]
     with adapter_off(bench.loaded.model):
-        logprobs = np.array(reply_scores(bench.base, cases)).reshape(-1, 2)
+        names = [i for i, _ in written for _ in range(2)]
+        logprobs = np.array(reply_scores(bench.base, cases, items=names)).reshape(-1, 2)
     relevance = {i: float(own - other) for (i, _), (own, other) in zip(written, logprobs, strict=True)}
     scores = []
     for i, (item, reply) in enumerate(zip(items, replies, strict=True)):

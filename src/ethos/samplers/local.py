@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from ethos import scoring
 from ethos.chat import Chat, Rendered
+from ethos.errors import DataError
 from ethos.models import Loaded
 from ethos.progress import meter
 from ethos.samplers.replies import Reply, ReplyCache, Request
@@ -94,6 +95,12 @@ def generate(model: Model, chat: Chat, requests: Sequence[Request]) -> list[tupl
 def written(model: Model, chat: Chat, requests: Sequence[Request], batch: int) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Each request's place and new tokens as it ends, at most `batch` under way at a time."""
     prompts, stop = [chat.prompt(request.messages) for request in requests], stop_token(chat)
+    most, limit = max(map(len, prompts)), scoring.context(model)
+    if limit is not None and most >= limit:
+        raise DataError(
+            f"a prompt of {most:,} tokens leaves no room in the model's context of {limit:,}",
+            hint="shorten the system prompt or the conversation, or take a model with a longer context",
+        )
     longest = max(len(prompt) + request.max_tokens for prompt, request in zip(prompts, requests, strict=True))
     rows = max(1, min(batch, CACHED_POSITIONS // longest))
     prefix = _shared(model, prompts)
