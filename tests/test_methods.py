@@ -11,13 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from ethos import models, steering
 from ethos.chat import Chat
 from ethos.constitution import Constitution, read_constitution
+from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_rows
 from ethos.data.introspection import IntrospectionSampling
 from ethos.errors import DataError, ModelError
+from ethos.learning import learn
 from ethos.methods import (
-    CONVERSATIONS,
-    DOCUMENTS,
-    PREFERENCES,
-    REPLAY,
     ConstitutionalRL,
     Contrasts,
     DistillationTraining,
@@ -30,8 +28,6 @@ from ethos.methods import (
     Stages,
     Steering,
     SupervisedTraining,
-    learn,
-    read_rows,
 )
 from ethos.persona import Persona, persona_push
 from ethos.records import Conversation, Document, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user

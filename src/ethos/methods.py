@@ -16,50 +16,35 @@ steered where the last stage says so.
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple
 
 from peft import PeftModel
 from pydantic import AfterValidator, Field, model_validator
 
-from ethos import models, steering
+from ethos import models
 from ethos.bench.items import contaminated
 from ethos.chat import Chat
 from ethos.constitution import Constitution
 from ethos.data import introspection
+from ethos.data.files import CONVERSATIONS, Rows
 from ethos.data.filters import short_enough
 from ethos.data.introspection import IntrospectionSampling
 from ethos.data.preferences import Contrasts, Labels, draw
 from ethos.errors import DataError, ModelError
 from ethos.models import load_subject
-from ethos.persona import Persona, persona_push
-from ethos.records import Conversation, Document, Drop, Message, Preference, read_jsonl, to_jsonl
+from ethos.persona import Persona
+from ethos.records import Conversation, Drop, Message, to_jsonl
 from ethos.samplers.replies import ReplyCache
 from ethos.store import write_text
-from ethos.train import distillation, ranks
+from ethos.train import distillation
 from ethos.train.activations import activation_objective
-from ethos.train.fit import Training, fit
-from ethos.train.loop import Objective, Unit, with_reference
+from ethos.train.fit import Training
+from ethos.train.loop import Objective, Unit
 from ethos.train.onpolicy import prompt_unit
 from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
 from ethos.train.reinforcement import GroupPolicyGradient, constitutional_reward, policy_gradient_objective
 from ethos.train.supervised import conversation_units, document_units, sft_objective
-
-PREFERENCES, CONVERSATIONS, REPLAY, DOCUMENTS = (
-    f"{kind}.jsonl" for kind in ("preferences", "conversations", "replay", "documents")
-)
-
-R = TypeVar("R", Preference, Conversation, Document, Drop)
-
-
-class Rows(NamedTuple):
-    """The training data of a run."""
-
-    contrasts: list[Preference]
-    conversations: list[Conversation]
-    replay: list[Conversation]
-    documents: list[Document]
 
 
 class Given(NamedTuple):
@@ -363,62 +348,3 @@ def check_labels(labels: Labels, stages: Sequence[Stage]) -> None:
 def different(units: Sequence[Unit]) -> list[Unit]:
     """Units of different prompts, in order."""
     return list({unit.prompt: unit for unit in units}.values())
-
-
-def read_rows(data: Path) -> Rows:
-    """The rows of a folder; a file may rightly be empty or missing."""
-    return Rows(
-        contrasts=_optional(data / PREFERENCES, Preference),
-        conversations=_optional(data / CONVERSATIONS, Conversation),
-        replay=_optional(data / REPLAY, Conversation),
-        documents=_optional(data / DOCUMENTS, Document),
-    )
-
-
-def read_drops(folder: Path) -> list[Drop]:
-    """What a stage refused; none where it refuses nothing, or has no filter."""
-    return _optional(folder / "dropped.jsonl", Drop)
-
-
-def _optional(path: Path, kind: type[R]) -> list[R]:
-    return read_jsonl(path, kind) if path.exists() and path.stat().st_size else []
-
-
-def learn(stage: Stage, given: Given, folder: Path, *, label: str) -> None:
-    """Make what one stage adds, and write it to `folder`: an adapter, or a steering vector."""
-    if isinstance(stage, Steering):
-        find_direction(stage, given, folder)
-    else:
-        train_adapter(stage, given, folder, label=label)
-
-
-def find_direction(stage: Steering, given: Given, folder: Path) -> None:
-    """Find the vector on the model as the stages before left it."""
-    unsteered = models.subject("unsteered", given.base_name, models.reading_digest(given.base), given.on)
-    loaded = load_subject(given.base, unsteered, given.on)
-    with models.enough_memory("choose a smaller model, or a machine with more memory"):
-        push = persona_push(loaded.model, loaded.chat, read_rows(given.data).contrasts, stage, seed=given.seed)
-    steering.save(push, folder)
-
-
-def train_adapter(stage: Method, given: Given, folder: Path, *, label: str) -> None:
-    """Train one stage's adapter, on all ranks."""
-    with models.enough_memory("lower sampling.max_tokens or sampling.turns"):
-        rows = stage.gathered(read_rows(given.data), given, folder)
-    ranks.everywhere(partial(train_on, rows, stage, given, folder, label=label))
-
-
-def train_on(rows: Rows, stage: Method, given: Given, folder: Path, *, label: str) -> None:
-    """This rank's part in training a stage on these rows."""
-
-    def task(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
-        if stage.prevent:  # the model is this training's own, and goes with it
-            push = persona_push(model, chat, rows.contrasts, stage.prevent, seed=given.seed, away=True)
-            steering.steer(model, push)
-        units = stage.units(rows, given.constitution, chat, seed=given.seed)
-        if stage.needs_reference:
-            with models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"):
-                units = with_reference(model, units)
-        return units, stage.objective(model, given, chat)
-
-    fit(given.base, given.base_name, stage, task, folder, seed=given.seed, on=given.on, label=f"{label} training")

@@ -24,25 +24,17 @@ from ethos.bench.derived import hold_out
 from ethos.bench.items import Items, all_items_digest, contaminated
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, read_constitution
+from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_rows
 from ethos.data.filters import short_enough
 from ethos.data.introspection import recorded_conversations, replay_conversations
 from ethos.data.preferences import Mixture, draw, preferences
 from ethos.data.recorded import Recorded, demonstrated, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
+from ethos.learning import learn
 from ethos.manifest import BASE, MANIFEST, NEUTRAL, PROMPTED, TRAINED, Manifest
 from ethos.measuring import Asked, Measured, MeasureKey, Ruler, measure, measure_key
-from ethos.methods import (
-    CONVERSATIONS,
-    DOCUMENTS,
-    PREFERENCES,
-    REPLAY,
-    Given,
-    Stage,
-    learn,
-    read_rows,
-    shortest_limit,
-)
+from ethos.methods import Given, Stage, shortest_limit
 from ethos.models import Subject
 from ethos.records import Document, Drop, Record, digest_of, to_jsonl
 from ethos.report.page import write_report

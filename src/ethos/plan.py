@@ -13,9 +13,10 @@ from ethos.bench.battery import find_claim
 from ethos.bench.items import Crossed, Triple, thinned
 from ethos.chat import Chat, Rendered
 from ethos.config import RunConfig
+from ethos.data.files import read_rows
 from ethos.design import Study, cells
 from ethos.measuring import measure_key
-from ethos.methods import Stage, Steering, read_rows
+from ethos.methods import Stage, Steering
 from ethos.persona import poles
 from ethos.pipeline import (
     SUBJECTS,

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops
 from ethos.manifest import Manifest
-from ethos.methods import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops
 from ethos.records import Record, jsonl_lines, read_jsonl, read_text
 from ethos.report.findings import Scores, ScoreTable
 from ethos.store import read_seconds

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from ethos.bench.derived import hold_out
+from ethos.data.files import PREFERENCES, read_drops, read_rows
 from ethos.data.recorded import Recorded, read_recorded
 from ethos.errors import UserError
 from ethos.manifest import Manifest, read_manifest
-from ethos.methods import PREFERENCES, read_drops, read_rows
 from ethos.records import Conversation, Document, Drop, Preference, digest_of, read_text
 from ethos.store import KEY
 
