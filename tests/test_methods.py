@@ -11,8 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from ethos import models, steering
 from ethos.chat import Chat
 from ethos.constitution import Constitution, read_constitution
-from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_rows
+from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops, read_rows
 from ethos.data.introspection import IntrospectionSampling
+from ethos.data.rejections import Rejections, Resampled
 from ethos.errors import DataError, ModelError
 from ethos.learning import learn
 from ethos.methods import (
@@ -29,6 +30,7 @@ from ethos.methods import (
     Steering,
     SupervisedTraining,
 )
+from ethos.models import Loaded, Subject
 from ethos.persona import Persona, persona_push
 from ethos.records import Conversation, Document, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user
 from ethos.samplers.replies import ReplyCache
@@ -300,3 +302,36 @@ def test_a_constitution_is_what_the_reward_reads(given: Given, tmp_path: Path) -
     learnt(stage, given, tmp_path / "one")
     learnt(stage, given._replace(constitution=other), tmp_path / "other")
     assert (tmp_path / "one" / WEIGHTS).read_bytes() != (tmp_path / "other" / WEIGHTS).read_bytes()
+
+
+def test_rejections_of_a_student_or_a_teacher_are_what_is_trained_on(
+    given: Given, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The random model's own words pass no filter, so another sampler stands in; what it is asked with is real."""
+    asked: list[Subject] = []
+
+    def sampled(loaded: Loaded, rows: list[Preference], *_: object, seed: int) -> Resampled:
+        asked.append(loaded.subject)
+        kept = [row.model_copy(update={"rejected": [assistant("whatever")]}) for row in rows]
+        return Resampled(kept[:1], [Drop(source=row.group, reason="loops") for row in rows[1:]])
+
+    monkeypatch.setattr("ethos.methods.resampled", sampled)
+    stage = PreferenceTraining(**QUICK, rejections=Rejections(max_tokens=8))
+    taught = stage.model_copy(update={"rejections": Rejections(by=str(tiny_base))})
+    for name, each in (("student", stage), ("teacher", taught)):
+        log = learnt(each, given, tmp_path / name)
+        assert log[0].metrics["groups"] == 1.0
+        (row,) = read_rows(tmp_path / name).contrasts
+        assert row.rejected[0].content == "whatever"
+        assert [drop.reason for drop in read_drops(tmp_path / name)] == ["loops"]
+    assert [subject.name for subject in asked] == ["student", "teacher"]
+    assert {subject.system for subject in asked} == {None}
+    assert stage.fingerprint() == ""
+    assert taught.fingerprint() == models.base_digest(tiny_base)
+    assert "rejections" not in PreferenceTraining().model_dump_json()
+
+
+def test_a_stage_whose_sampled_rejections_are_all_refused_says_so(given: Given, tmp_path: Path) -> None:
+    stage = PreferenceTraining(**QUICK, rejections=Rejections(max_tokens=4))
+    with pytest.raises(DataError, match="no contrast is left with a sampled rejection: rejected reply: cut off"):
+        learnt(stage, given, tmp_path / "out")

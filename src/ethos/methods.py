@@ -1,7 +1,7 @@
 """The training methods a run file can name. Each [[stages]] table is one of them, trained in the order of the file.
 
     method               learns from
-    preference           contrasts: chosen over rejected                        (DPO, IPO, SimPO, ORPO, KTO)
+    preference           contrasts: chosen over rejected, recorded or sampled   (DPO, IPO, SimPO, ORPO, KTO)
     sft                  written replies, without the constitution in sight     (context distillation)
     documents            plain texts about the assistant and its constitution
     introspection        what the student writes of itself, the constitution in its prompt
@@ -27,10 +27,11 @@ from ethos.bench.items import contaminated
 from ethos.chat import Chat
 from ethos.constitution import Constitution
 from ethos.data import introspection
-from ethos.data.files import CONVERSATIONS, Rows
+from ethos.data.files import CONVERSATIONS, DROPPED, PREFERENCES, Rows
 from ethos.data.filters import short_enough
 from ethos.data.introspection import IntrospectionSampling
 from ethos.data.preferences import Contrasts, Labels, draw
+from ethos.data.rejections import STUDENT, Rejections, resampled
 from ethos.errors import DataError, ModelError
 from ethos.models import load_subject
 from ethos.persona import Persona
@@ -45,6 +46,8 @@ from ethos.train.onpolicy import prompt_unit
 from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
 from ethos.train.reinforcement import GroupPolicyGradient, constitutional_reward, policy_gradient_objective
 from ethos.train.supervised import conversation_units, document_units, sft_objective
+
+OVERLAP = "shares eight words in a row with a benchmark item"
 
 
 class Given(NamedTuple):
@@ -101,8 +104,51 @@ class PreferenceTraining(Method):
     method: Literal["preference"] = "preference"
     loss: PreferenceLoss = PreferenceLoss()
     contrasts: Contrasts = Contrasts()
+    rejections: Rejections | None = Field(None, exclude_if=lambda rejections: rejections is None)
+    """Who says what is rejected; None keeps the recorded replies: the opposite pole's, or a plain teacher's (voice)."""
     replay: int = Field(0, ge=0)
     """Ordinary conversations mixed in against forgetting."""
+
+    @property
+    def elsewhere(self) -> Path | None:
+        """The folder of another model that says what is rejected."""
+        by = self.rejections.by if self.rejections else STUDENT
+        return None if by == STUDENT else models.base_folder(by)
+
+    def fingerprint(self) -> str:
+        """The other model's weights."""
+        return models.base_digest(self.elsewhere) if self.elsewhere else ""
+
+    def gathered(self, rows: Rows, given: Given, folder: Path) -> Rows:
+        """The contrasts with the rejections that are asked for."""
+        if self.rejections is None:
+            return rows
+        if other := self.elsewhere:
+            who = models.subject("teacher", models.base_digest(other), models.reading_digest(other), None)
+            loaded = load_subject(other, who, None)
+        else:
+            who = models.subject("student", given.base_name, models.reading_digest(given.base), given.on)
+            loaded = load_subject(given.base, who, given.on)
+        contrasts = self.contrasts.of(rows.contrasts)
+        made = resampled(loaded, contrasts, given.constitution, self.rejections, given.cache, seed=given.seed)
+        plain, limit = models.load_tokenizer_chat(given.base, system=self.inoculation), self.optimisation.max_tokens
+        faults = {
+            row.group: f"longer than {limit} tokens"
+            for row in made.kept
+            if len(plain.render([*row.prompt, *row.rejected]).tokens) > limit
+        }
+        faults |= dict.fromkeys(contaminated(made.kept), OVERLAP)
+        kept = [row for row in made.kept if row.group not in faults]
+        dropped = [*made.dropped, *(Drop(source=group, reason=reason) for group, reason in faults.items())]
+        if not kept:
+            why = dropped[0].reason if dropped else "there was none"
+            raise DataError(
+                f"no contrast is left with a sampled rejection: {why}",
+                hint="raise rejections.max_tokens, or keep the recorded rejections",
+            )
+        write_text(folder / PREFERENCES, to_jsonl(kept))
+        write_text(folder / DROPPED, to_jsonl(dropped))
+        return rows._replace(contrasts=kept)
 
     def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
         """Each contrast with its group, then the replay rows."""
@@ -192,10 +238,10 @@ class IntrospectionTraining(Method):
         fitting, long = short_enough(plain, limit, [row for part in parts for row in part.kept])
         seen = contaminated(fitting)
         dropped = [*(drop for part in parts for drop in part.dropped), *long]
-        dropped += [Drop(source=name, reason="shares eight words in a row with a benchmark item") for name in seen]
+        dropped += [Drop(source=name, reason=OVERLAP) for name in seen]
         sampled = [row for row in fitting if row.source not in seen]
         write_text(folder / CONVERSATIONS, to_jsonl(sampled))
-        write_text(folder / "dropped.jsonl", to_jsonl(dropped))
+        write_text(folder / DROPPED, to_jsonl(dropped))
         return rows._replace(conversations=[*rows.conversations, *sampled])
 
     def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:

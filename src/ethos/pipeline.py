@@ -43,6 +43,8 @@ from ethos.store import Run, explained, write_text
 from ethos.train import lora
 
 SUBJECTS = (BASE, PROMPTED, NEUTRAL, TRAINED)
+SAMPLED = (CONVERSATIONS, PREFERENCES)
+"""What a training stage may have made itself."""
 MOST_DROPPED = 0.5
 """Share of rows a filter may refuse before the data set is refused as a whole."""
 
@@ -162,7 +164,7 @@ def train_stages(
     for name, stage in config.named_stages.items():
         make = partial(learn, stage, given(config, inputs, data, cache, on=adapter), label=name)
         folders[name] = run.stage(stage.method, keys.stages[name], make)
-        if (folders[name] / CONVERSATIONS).exists():  # sampled; items may have changed since
+        if any((folders[name] / file).exists() for file in SAMPLED):  # items may have changed since
             own = ContaminationKey(data=keys.stages[name].digest(), items=keys.contamination.items)
             run.stage("contamination", own, partial(refuse_contamination, folders[name]))
         add = partial(put_together, adapter or folders[name], folders[name])

@@ -41,7 +41,7 @@ class Traced(NamedTuple, Generic[R]):
 
     row: R
     stage: str
-    """`data` for recorded rows, else the stage whose student wrote them."""
+    """`data` for recorded rows, else the stage that sampled them, or their rejected replies."""
     about: str
     """Its traits, or what decides a crossed item; empty where that is not known."""
 
@@ -87,10 +87,14 @@ def read_trained(folder: Path) -> Trained:
     if documents and manifest and not any(stage.method == "documents" for stage in manifest.config.stages):
         remarks.append(f"{len(documents)} documents are left out: no stage of this run reads them")
         documents = []
-    talks = {name: read_rows(made).conversations for name, made in stages.items()}
+    made_by = {name: read_rows(made) for name, made in stages.items()}
     return Trained(
-        preferences=[Traced(row, DATA, about.get(_origin(row.source), "")) for row in rows.contrasts],
-        conversations=[Traced(row, name, "") for name, own in talks.items() for row in own],
+        preferences=[
+            Traced(row, name, about.get(_origin(row.source), ""))
+            for name, own in made_by.items()
+            for row in own.contrasts
+        ],
+        conversations=[Traced(row, name, "") for name, own in made_by.items() for row in own.conversations],
         replay=[Traced(row, DATA, "") for row in rows.replay],
         documents=[Traced(row, DATA, about.get(row.source, "")) for row in documents],
         dropped={name: drops for name, made in stages.items() if (drops := read_drops(made))},
