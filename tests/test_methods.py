@@ -176,7 +176,7 @@ def test_a_stage_is_trained_against_the_push_that_is_gone_afterwards(name: str, 
         sequences = [unit.sequences[0] for unit in units(stage, given, chat)]
         losses = []
         for number in range(2):
-            first = [sequences[i] for i in schedule(len(sequences), long, seed=0)[0]]
+            first = [sequences[i] for i in next(schedule(len(sequences), long, seed=0))]
             losses.append(sum(-float(row.mean()) for row in score(model, first)) / len(first))
             if not number:
                 steering.steer(model, push)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.claim import Score
@@ -34,6 +34,8 @@ class Manifest(Record):
     subjects: dict[str, Subject]
     items_note: str = ""
     """What a reader must know of the items; empty where all are hand-written."""
+    traits: dict[str, str] = Field({})
+    """Item → the trait it is about, of the contrasts that were written for one."""
     measured: dict[str, dict[str, str]]
     """Subject → claim → folder with its scores."""
 

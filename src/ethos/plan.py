@@ -96,7 +96,7 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
         prepare_data(config, inputs, Path(scratch))
         data = read_rows(Path(scratch))
 
-    shown = inputs.constitution.only(config.mixture.demonstrated)
+    shown = inputs.taught.constitution.only(config.mixture.demonstrated)
 
     def making(name: str, where: str, stage: Stage, key: StageKey) -> Row:
         if isinstance(stage, Steering):

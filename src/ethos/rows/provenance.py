@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from ethos.bench.derived import hold_out
+from ethos.constitution import read_constitution
 from ethos.data.files import PREFERENCES, read_drops, read_rows
 from ethos.data.recorded import Recorded, read_recorded
 from ethos.errors import UserError
@@ -110,8 +111,10 @@ def _subjects(data: Path, manifest: Manifest | None) -> tuple[dict[str, str], li
     if manifest is None:
         return {}, [unknown + "a data stage does not name its constitution, give the run's folder for that"]
     try:
-        rows = read_recorded(manifest.config.constitution)
-        recorded = hold_out(manifest.config.bench.items, manifest.constitution, rows).trainable
+        other = manifest.config.trained_on
+        constitution = read_constitution(other) if other else manifest.constitution
+        rows = read_recorded(other or manifest.config.constitution)
+        recorded = hold_out(manifest.config.bench.items, constitution, rows).trainable
     except UserError as error:
         return {}, [unknown + str(error).splitlines()[0]]
     made_from = json.loads(read_text(data / KEY)).get("recorded")
