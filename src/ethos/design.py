@@ -153,8 +153,9 @@ class Hypothesis(Record):
             raise ValueError("on, than_on and differs go with better and than")
         if self.than_on and not self.on:
             raise ValueError("than_on goes with on")
-        if BASE in (self.better, self.than) and any(quantity.per_shift for quantity in self.quantities):
-            raise ValueError("the base has no shift to divide by")
+        apart = self.than_on or any(quantity.per_shift for quantity in self.quantities)
+        if apart and BASE in (self.better, self.than):
+            raise ValueError("the base has no shift: than_on and per_shift compare two that have one")
         return self
 
 
