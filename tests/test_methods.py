@@ -11,13 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from ethos import models, steering
 from ethos.chat import Chat
 from ethos.constitution import Constitution, read_constitution
+from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops, read_rows
 from ethos.data.introspection import IntrospectionSampling
+from ethos.data.rejections import Rejections, Resampled
 from ethos.errors import DataError, ModelError
+from ethos.learning import learn
 from ethos.methods import (
-    CONVERSATIONS,
-    DOCUMENTS,
-    PREFERENCES,
-    REPLAY,
     ConstitutionalRL,
     Contrasts,
     DistillationTraining,
@@ -30,9 +29,8 @@ from ethos.methods import (
     Stages,
     Steering,
     SupervisedTraining,
-    learn,
-    read_rows,
 )
+from ethos.models import Loaded, Subject
 from ethos.persona import Persona, persona_push
 from ethos.records import Conversation, Document, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user
 from ethos.samplers.replies import ReplyCache
@@ -178,7 +176,7 @@ def test_a_stage_is_trained_against_the_push_that_is_gone_afterwards(name: str, 
         sequences = [unit.sequences[0] for unit in units(stage, given, chat)]
         losses = []
         for number in range(2):
-            first = [sequences[i] for i in schedule(len(sequences), long, seed=0)[0]]
+            first = [sequences[i] for i in next(schedule(len(sequences), long, seed=0))]
             losses.append(sum(-float(row.mean()) for row in score(model, first)) / len(first))
             if not number:
                 steering.steer(model, push)
@@ -304,3 +302,36 @@ def test_a_constitution_is_what_the_reward_reads(given: Given, tmp_path: Path) -
     learnt(stage, given, tmp_path / "one")
     learnt(stage, given._replace(constitution=other), tmp_path / "other")
     assert (tmp_path / "one" / WEIGHTS).read_bytes() != (tmp_path / "other" / WEIGHTS).read_bytes()
+
+
+def test_rejections_of_a_student_or_a_teacher_are_what_is_trained_on(
+    given: Given, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The random model's own words pass no filter, so another sampler stands in; what it is asked with is real."""
+    asked: list[Subject] = []
+
+    def sampled(loaded: Loaded, rows: list[Preference], *_: object, seed: int) -> Resampled:
+        asked.append(loaded.subject)
+        kept = [row.model_copy(update={"rejected": [assistant("whatever")]}) for row in rows]
+        return Resampled(kept[:1], [Drop(source=row.group, reason="loops") for row in rows[1:]])
+
+    monkeypatch.setattr("ethos.methods.resampled", sampled)
+    stage = PreferenceTraining(**QUICK, rejections=Rejections(max_tokens=8))
+    taught = stage.model_copy(update={"rejections": Rejections(by=str(tiny_base))})
+    for name, each in (("student", stage), ("teacher", taught)):
+        log = learnt(each, given, tmp_path / name)
+        assert log[0].metrics["groups"] == 1.0
+        (row,) = read_rows(tmp_path / name).contrasts
+        assert row.rejected[0].content == "whatever"
+        assert [drop.reason for drop in read_drops(tmp_path / name)] == ["loops"]
+    assert [subject.name for subject in asked] == ["student", "teacher"]
+    assert {subject.system for subject in asked} == {None}
+    assert stage.fingerprint() == ""
+    assert taught.fingerprint() == models.base_digest(tiny_base)
+    assert "rejections" not in PreferenceTraining().model_dump_json()
+
+
+def test_a_stage_whose_sampled_rejections_are_all_refused_says_so(given: Given, tmp_path: Path) -> None:
+    stage = PreferenceTraining(**QUICK, rejections=Rejections(max_tokens=4))
+    with pytest.raises(DataError, match="no contrast is left with a sampled rejection: rejected reply: cut off"):
+        learnt(stage, given, tmp_path / "out")

@@ -141,7 +141,9 @@ def test_the_report_tells_plan_outcomes_and_cost(done: Path) -> None:
     assert "Contrasts beat \\| likelihood. (dpo − sft: " in text
     assert text.index("Contrasts beat") < text.index("Readers will see.")
     assert "| line | sft | dpo | prompted | neutral | items |" in text
-    (cost,) = (row.split(" | ") for row in text.splitlines() if row.startswith("| dpo | sft → preference | recorded |"))
+    (cost,) = (
+        row.split(" | ") for row in text.splitlines() if row.startswith("| dpo | sft → preference | as recorded |")
+    )
     assert float(cost[-1].rstrip(" |")) > 1e6  # FLOPs
 
 
@@ -212,7 +214,7 @@ def test_an_arm_added_with_shuffled_labels_trains_on_the_same_rows_and_shares_wh
     assert any(row.swapped for row in shuffled)
     text = (report_study(root).parent / "study.md").read_text()
     assert "- arm shuffled added\n- seeds changed from [0, 1]" in text
-    assert "| shuffled | sft | shuffled | 1 | " in text
+    assert "| shuffled | sft | labels shuffled | 1 | " in text
 
 
 def contrasts(cell: Path) -> list[Preference]:

@@ -30,6 +30,8 @@ class RunConfig(Record):
     """The default's name, or a folder with a transformers model."""
     constitution: str = "virtuous-reasoner"
     """A shipped name, or the path of a TOML file."""
+    trained_on: str | None = Field(None, exclude_if=lambda name: name is None)
+    """Another constitution, whose rows and words it is trained on: what does an unrelated character do to this one?"""
     mixture: Mixture = Mixture()
     stages: Stages = (PreferenceTraining(),)
     """The [[stages]] tables: each trains an adapter on top of those before it; steering comes last."""
@@ -50,6 +52,11 @@ class RunConfig(Record):
             again = sum(other.method == stage.method for other in named.values())
             named[f"{stage.method}-{again + 1}" if again else stage.method] = stage
         return named
+
+    @property
+    def ordinary(self) -> Mixture:
+        """The mixture that the neutral control is drawn from: the same whatever contrasts show, and to what labels."""
+        return self.mixture.model_copy(update={"labels": "recorded", "demonstrated": None})
 
     @property
     def control(self) -> SupervisedTraining:

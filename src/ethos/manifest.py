@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.claim import Score
@@ -35,6 +35,8 @@ class Manifest(Record):
     items_note: str = ""
     """What a reader must know of the items and of how they were put; empty where they are hand-written, and the model
     has a chat template."""
+    traits: dict[str, str] = Field({})
+    """Item → the trait it is about, of the contrasts that were written for one."""
     measured: dict[str, dict[str, str]]
     """Subject → claim → folder with its scores."""
 

@@ -1,7 +1,7 @@
 """The training methods a run file can name. Each [[stages]] table is one of them, trained in the order of the file.
 
     method               learns from
-    preference           contrasts: chosen over rejected                        (DPO, IPO, SimPO, ORPO, KTO)
+    preference           contrasts: chosen over rejected, recorded or sampled   (DPO, IPO, SimPO, ORPO, KTO)
     sft                  written replies, without the constitution in sight     (context distillation)
     documents            plain texts about the assistant and its constitution
     introspection        what the student writes of itself, the constitution in its prompt
@@ -16,50 +16,38 @@ steered where the last stage says so.
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple
 
 from peft import PeftModel
 from pydantic import AfterValidator, Field, model_validator
 
-from ethos import models, steering
+from ethos import models
 from ethos.bench.contamination import contaminated
 from ethos.chat import Chat
 from ethos.constitution import Constitution
 from ethos.data import introspection
+from ethos.data.files import CONVERSATIONS, DROPPED, PREFERENCES, Rows
 from ethos.data.filters import short_enough
 from ethos.data.introspection import IntrospectionSampling
 from ethos.data.preferences import Contrasts, Labels, draw
+from ethos.data.rejections import STUDENT, Rejections, resampled
 from ethos.errors import DataError, ModelError
 from ethos.models import load_subject
-from ethos.persona import Persona, persona_push
-from ethos.records import Conversation, Document, Drop, Message, Preference, read_jsonl, to_jsonl
+from ethos.persona import Persona
+from ethos.records import Conversation, Drop, Message, to_jsonl
 from ethos.samplers.replies import ReplyCache
 from ethos.store import write_text
-from ethos.train import distillation, ranks
+from ethos.train import distillation
 from ethos.train.activations import activation_objective
-from ethos.train.fit import Training, fit
-from ethos.train.loop import Objective, Unit, with_reference
+from ethos.train.fit import Training
+from ethos.train.loop import Objective, Unit
 from ethos.train.onpolicy import prompt_unit
 from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
 from ethos.train.reinforcement import GroupPolicyGradient, constitutional_reward, policy_gradient_objective
 from ethos.train.supervised import conversation_units, document_units, sft_objective
 
-PREFERENCES, CONVERSATIONS, REPLAY, DOCUMENTS = (
-    f"{kind}.jsonl" for kind in ("preferences", "conversations", "replay", "documents")
-)
-
-R = TypeVar("R", Preference, Conversation, Document, Drop)
-
-
-class Rows(NamedTuple):
-    """The training data of a run."""
-
-    contrasts: list[Preference]
-    conversations: list[Conversation]
-    replay: list[Conversation]
-    documents: list[Document]
+OVERLAP = "shares eight words in a row with a benchmark item"
 
 
 class Given(NamedTuple):
@@ -116,8 +104,51 @@ class PreferenceTraining(Method):
     method: Literal["preference"] = "preference"
     loss: PreferenceLoss = PreferenceLoss()
     contrasts: Contrasts = Contrasts()
+    rejections: Rejections | None = Field(None, exclude_if=lambda rejections: rejections is None)
+    """Who says what is rejected; None keeps the recorded replies: the opposite pole's, or a plain teacher's (voice)."""
     replay: int = Field(0, ge=0)
     """Ordinary conversations mixed in against forgetting."""
+
+    @property
+    def elsewhere(self) -> Path | None:
+        """The folder of another model that says what is rejected."""
+        by = self.rejections.by if self.rejections else STUDENT
+        return None if by == STUDENT else models.base_folder(by)
+
+    def fingerprint(self) -> str:
+        """The other model's weights."""
+        return models.base_digest(self.elsewhere) if self.elsewhere else ""
+
+    def gathered(self, rows: Rows, given: Given, folder: Path) -> Rows:
+        """The contrasts with the rejections that are asked for."""
+        if self.rejections is None:
+            return rows
+        if other := self.elsewhere:
+            who = models.subject("teacher", models.base_digest(other), models.reading_digest(other), None)
+            loaded = load_subject(other, who, None)
+        else:
+            who = models.subject("student", given.base_name, models.reading_digest(given.base), given.on)
+            loaded = load_subject(given.base, who, given.on)
+        contrasts = self.contrasts.of(rows.contrasts)
+        made = resampled(loaded, contrasts, given.constitution, self.rejections, given.cache, seed=given.seed)
+        plain, limit = models.load_tokenizer_chat(given.base, system=self.inoculation), self.optimisation.max_tokens
+        faults = {
+            row.group: f"longer than {limit} tokens"
+            for row in made.kept
+            if len(plain.render([*row.prompt, *row.rejected]).tokens) > limit
+        }
+        faults |= dict.fromkeys(contaminated(made.kept), OVERLAP)
+        kept = [row for row in made.kept if row.group not in faults]
+        dropped = [*made.dropped, *(Drop(source=group, reason=reason) for group, reason in faults.items())]
+        if not kept:
+            why = dropped[0].reason if dropped else "there was none"
+            raise DataError(
+                f"no contrast is left with a sampled rejection: {why}",
+                hint="raise rejections.max_tokens, or keep the recorded rejections",
+            )
+        write_text(folder / PREFERENCES, to_jsonl(kept))
+        write_text(folder / DROPPED, to_jsonl(dropped))
+        return rows._replace(contrasts=kept)
 
     def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
         """Each contrast with its group, then the replay rows."""
@@ -207,10 +238,10 @@ class IntrospectionTraining(Method):
         fitting, long = short_enough(plain, limit, [row for part in parts for row in part.kept])
         seen = contaminated(fitting)
         dropped = [*(drop for part in parts for drop in part.dropped), *long]
-        dropped += [Drop(source=name, reason="shares eight words in a row with a benchmark item") for name in seen]
+        dropped += [Drop(source=name, reason=OVERLAP) for name in seen]
         sampled = [row for row in fitting if row.source not in seen]
         write_text(folder / CONVERSATIONS, to_jsonl(sampled))
-        write_text(folder / "dropped.jsonl", to_jsonl(dropped))
+        write_text(folder / DROPPED, to_jsonl(dropped))
         return rows._replace(conversations=[*rows.conversations, *sampled])
 
     def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
@@ -363,62 +394,3 @@ def check_labels(labels: Labels, stages: Sequence[Stage]) -> None:
 def different(units: Sequence[Unit]) -> list[Unit]:
     """Units of different prompts, in order."""
     return list({unit.prompt: unit for unit in units}.values())
-
-
-def read_rows(data: Path) -> Rows:
-    """The rows of a folder; a file may rightly be empty or missing."""
-    return Rows(
-        contrasts=_optional(data / PREFERENCES, Preference),
-        conversations=_optional(data / CONVERSATIONS, Conversation),
-        replay=_optional(data / REPLAY, Conversation),
-        documents=_optional(data / DOCUMENTS, Document),
-    )
-
-
-def read_drops(folder: Path) -> list[Drop]:
-    """What a stage refused; none where it refuses nothing, or has no filter."""
-    return _optional(folder / "dropped.jsonl", Drop)
-
-
-def _optional(path: Path, kind: type[R]) -> list[R]:
-    return read_jsonl(path, kind) if path.exists() and path.stat().st_size else []
-
-
-def learn(stage: Stage, given: Given, folder: Path, *, label: str) -> None:
-    """Make what one stage adds, and write it to `folder`: an adapter, or a steering vector."""
-    if isinstance(stage, Steering):
-        find_direction(stage, given, folder)
-    else:
-        train_adapter(stage, given, folder, label=label)
-
-
-def find_direction(stage: Steering, given: Given, folder: Path) -> None:
-    """Find the vector on the model as the stages before left it."""
-    unsteered = models.subject("unsteered", given.base_name, models.reading_digest(given.base), given.on)
-    loaded = load_subject(given.base, unsteered, given.on)
-    with models.enough_memory("choose a smaller model, or a machine with more memory"):
-        push = persona_push(loaded.model, loaded.chat, read_rows(given.data).contrasts, stage, seed=given.seed)
-    steering.save(push, folder)
-
-
-def train_adapter(stage: Method, given: Given, folder: Path, *, label: str) -> None:
-    """Train one stage's adapter, on all ranks."""
-    with models.enough_memory("lower sampling.max_tokens or sampling.turns"):
-        rows = stage.gathered(read_rows(given.data), given, folder)
-    ranks.everywhere(partial(train_on, rows, stage, given, folder, label=label))
-
-
-def train_on(rows: Rows, stage: Method, given: Given, folder: Path, *, label: str) -> None:
-    """This rank's part in training a stage on these rows."""
-
-    def task(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
-        if stage.prevent:  # the model is this training's own, and goes with it
-            push = persona_push(model, chat, rows.contrasts, stage.prevent, seed=given.seed, away=True)
-            steering.steer(model, push)
-        units = stage.units(rows, given.constitution, chat, seed=given.seed)
-        if stage.needs_reference:
-            with models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"):
-                units = with_reference(model, units)
-        return units, stage.objective(model, given, chat)
-
-    fit(given.base, given.base_name, stage, task, folder, seed=given.seed, on=given.on, label=f"{label} training")

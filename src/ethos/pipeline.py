@@ -25,25 +25,17 @@ from ethos.bench.derived import hold_out
 from ethos.bench.items import Items, all_items_digest
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, read_constitution
+from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_rows
 from ethos.data.filters import short_enough
 from ethos.data.introspection import recorded_conversations, replay_conversations
 from ethos.data.preferences import Mixture, draw, preferences
 from ethos.data.recorded import Recorded, demonstrated, read_recorded
 from ethos.doctor import hardware
 from ethos.errors import DataError
+from ethos.learning import learn
 from ethos.manifest import BASE, MANIFEST, NEUTRAL, PROMPTED, TRAINED, Manifest
 from ethos.measuring import Asked, Measured, MeasureKey, Ruler, measure, measure_key
-from ethos.methods import (
-    CONVERSATIONS,
-    DOCUMENTS,
-    PREFERENCES,
-    REPLAY,
-    Given,
-    Stage,
-    learn,
-    read_rows,
-    shortest_limit,
-)
+from ethos.methods import Given, Stage, shortest_limit
 from ethos.models import Subject
 from ethos.records import Document, Drop, Record, digest_of, to_jsonl
 from ethos.report.page import write_report
@@ -52,6 +44,8 @@ from ethos.store import Run, explained, write_text
 from ethos.train import lora
 
 SUBJECTS = (BASE, PROMPTED, NEUTRAL, TRAINED)
+SAMPLED = (CONVERSATIONS, PREFERENCES)
+"""What a training stage may have made itself."""
 MOST_DROPPED = 0.5
 """Share of rows a filter may refuse before the data set is refused as a whole."""
 
@@ -101,15 +95,13 @@ class BaselineKey(Record):
     seed: int
 
 
-class Names(NamedTuple):
-    """Hashes of what a run reads, each computed once."""
+class Taught(NamedTuple):
+    """A constitution with the recorded data that may be trained on; their hashes are computed once."""
 
-    reading: str
-    """How the base reads."""
-    constitution: str
-    recorded: str
-    contrasts: str
-    """The items that the bag of words is tried on."""
+    constitution: Constitution
+    recorded: Recorded
+    digest: str
+    recorded_digest: str
 
 
 class Inputs(NamedTuple):
@@ -117,17 +109,28 @@ class Inputs(NamedTuple):
 
     base: Path
     base_name: str
-    constitution: Constitution
-    recorded: Recorded
-    """What may be trained on."""
+    reading: str
+    """Hash of how the base reads."""
+    own: Taught
+    """The constitution that the run is about: what is measured, and what the prompted subject sees."""
+    taught: Taught
+    """The one that its stages learn; another where the run trains on another."""
     items: Items
-    names: Names
+    contrasts: str
+    """Hash of the items that the bag of words is tried on."""
+
+    @property
+    def constitution(self) -> Constitution:
+        """The one that the run is about."""
+        return self.own.constitution
 
 
 class Keys(NamedTuple):
     """The keys of every stage."""
 
     data: DataKey
+    ordinary: DataKey
+    """What the neutral control learns from: of the run's own constitution, and blind to labels."""
     contamination: ContaminationKey
     stages: dict[str, StageKey]
     """Training stages by name, in order."""
@@ -142,11 +145,15 @@ def run_experiment(config: RunConfig, run: Run) -> Path:
         keys = stage_keys(config, inputs)
         data = run.stage("data", keys.data, lambda folder: prepare_data(config, inputs, folder))
         run.stage("contamination", keys.contamination, partial(refuse_contamination, data))
+        plain = config.model_copy(update={"mixture": config.ordinary, "trained_on": None})
+        ordinary = run.stage(
+            "data", keys.ordinary, lambda folder: prepare_data(plain, inputs._replace(taught=inputs.own), folder)
+        )
         trained = train_stages(config, inputs, run, keys, data, cache)
         neutral = run.stage(
             "neutral",
             keys.neutral,
-            partial(learn, config.control, given(config, inputs, data, cache), label="neutral"),
+            partial(learn, config.control, given(config, inputs, ordinary, cache), label="neutral"),
         )
         baseline = run.stage("baseline", keys.baseline, lambda folder: fit_baseline(config, inputs, data, folder))
         adapters = {NEUTRAL: neutral, TRAINED: trained["adapter"]}
@@ -171,7 +178,7 @@ def train_stages(
     for name, stage in config.named_stages.items():
         make = partial(learn, stage, given(config, inputs, data, cache, on=adapter), label=name)
         folders[name] = run.stage(stage.method, keys.stages[name], make)
-        if (folders[name] / CONVERSATIONS).exists():  # sampled; items may have changed since
+        if any((folders[name] / file).exists() for file in SAMPLED):  # items may have changed since
             own = ContaminationKey(data=keys.stages[name].digest(), items=keys.contamination.items)
             run.stage("contamination", own, partial(refuse_contamination, folders[name]))
         add = partial(put_together, adapter or folders[name], folders[name])
@@ -198,35 +205,38 @@ def sum_of(keys: Keys, name: str) -> tuple[str, StageKey]:
 
 def read_inputs(config: RunConfig) -> Inputs:
     """Base weights, constitution, recorded data and items, checked."""
-    constitution = read_constitution(config.constitution)
-    constitution.only(config.mixture.demonstrated)  # a trait that it has not is told before anything is made
-    held = hold_out(config.bench.items, constitution, read_recorded(config.constitution))
+    own, items = read_taught(config, config.constitution)
+    taught = read_taught(config, config.trained_on)[0] if config.trained_on else own
+    taught.constitution.only(config.mixture.demonstrated)  # a trait that it has not is told before anything is made
     base = models.base_folder(config.model)
-    names = Names(
+    return Inputs(
+        base=base,
+        base_name=models.base_digest(base),
         reading=models.reading_digest(base),
-        constitution=constitution.digest(),
-        recorded=digest_of([row for rows in held.trainable for row in rows]),
-        contrasts=held.items.digest("triples", "crossed"),
+        own=own,
+        taught=taught,
+        items=items,
+        contrasts=items.digest("triples", "crossed"),
     )
-    return Inputs(base, models.base_digest(base), constitution, held.trainable, held.items, names)
+
+
+def read_taught(config: RunConfig, name: str) -> tuple[Taught, Items]:
+    """A constitution with what it may be trained on, and with its items."""
+    constitution = read_constitution(name)
+    held = hold_out(config.bench.items, constitution, read_recorded(name))
+    rows = digest_of([row for rows in held.trainable for row in rows])
+    return Taught(constitution, held.trainable, constitution.digest(), rows), held.items
 
 
 def asked(config: RunConfig, inputs: Inputs) -> Asked:
     """What every subject of the run is measured on."""
-    return Asked(config.bench, inputs.constitution, inputs.items, inputs.recorded, config.seed)
+    return Asked(config.bench, inputs.constitution, inputs.items, inputs.own.recorded, config.seed)
 
 
 def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
     """All keys, without computing anything."""
-    data = DataKey(
-        base=inputs.base_name,
-        reading=inputs.names.reading,
-        constitution=inputs.names.constitution,
-        recorded=inputs.names.recorded,
-        mixture=config.mixture,
-        max_tokens=shortest_limit(config.stages, config.neutral),
-        seed=config.seed,
-    )
+    data = data_key(config, inputs, config.mixture, inputs.taught)
+    ordinary = data_key(config, inputs, config.ordinary, inputs.own)
     contamination = ContaminationKey(data=data.digest(), items=all_items_digest())
     stages: dict[str, StageKey] = {}
     on = ""
@@ -235,13 +245,25 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         on = stages[name].digest()
     baseline = BaselineKey(
         data=data.digest(),
-        items=inputs.names.contrasts,
+        items=inputs.contrasts,
         per_split=config.bench.per_split,
         seed=config.seed,
     )
-    unlabelled = config.mixture.model_copy(update={"labels": "recorded"})  # the neutral adapter sees no contrast
-    replay = data.model_copy(update={"mixture": unlabelled})
-    return Keys(data, contamination, stages, stage_key(config.control, replay, "", config.seed), baseline)
+    neutral = stage_key(config.control, ordinary, "", config.seed)
+    return Keys(data, ordinary, contamination, stages, neutral, baseline)
+
+
+def data_key(config: RunConfig, inputs: Inputs, mixture: Mixture, taught: Taught) -> DataKey:
+    """The key of rows drawn from a constitution's recorded data."""
+    return DataKey(
+        base=inputs.base_name,
+        reading=inputs.reading,
+        constitution=taught.digest,
+        recorded=taught.recorded_digest,
+        mixture=mixture,
+        max_tokens=shortest_limit(config.stages, config.neutral),
+        seed=config.seed,
+    )
 
 
 def fingerprint(config: RunConfig, inputs: Inputs) -> str:
@@ -277,7 +299,7 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     """Recorded data → the four files of rows, and `dropped.jsonl`."""
     chat = models.load_tokenizer_chat(inputs.base)
     limit = shortest_limit(config.stages, config.neutral)
-    recorded, untold = demonstrated(inputs.recorded, config.mixture.demonstrated)
+    recorded, untold = demonstrated(inputs.taught.recorded, config.mixture.demonstrated)
     rows = preferences(recorded, config.mixture, seed=config.seed)
     too_long = {
         row.group
@@ -287,7 +309,9 @@ def prepare_data(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     }
     rng = random.Random(config.seed)
     shown = {talk.source for talk in recorded_conversations(recorded)}
-    drawn = draw(recorded_conversations(inputs.recorded), None, rng)  # all: what is drawn after them stays the same
+    drawn = draw(
+        recorded_conversations(inputs.taught.recorded), None, rng
+    )  # all: what is drawn after them stays the same
     drawn = [talk for talk in drawn if talk.source in shown][: config.mixture.conversations]
     talks, long_talks = short_enough(chat, limit, drawn)
     drawn = draw(replay_conversations(recorded), config.mixture.replay, rng)
@@ -332,7 +356,7 @@ def refuse_contamination(made: Path, folder: Path) -> None:
 
 def given(config: RunConfig, inputs: Inputs, data: Path, cache: ReplyCache, *, on: Path | None = None) -> Given:
     """What a training stage starts from; the constitution that it samples with has the traits to be shown alone."""
-    shown = inputs.constitution.only(config.mixture.demonstrated)
+    shown = inputs.taught.constitution.only(config.mixture.demonstrated)
     return Given(inputs.base, inputs.base_name, shown, data, on, cache, config.seed)
 
 
@@ -346,7 +370,7 @@ def fit_baseline(config: RunConfig, inputs: Inputs, data: Path, folder: Path) ->
 def subject_of(inputs: Inputs, name: str, adapter: Path | None) -> Subject:
     """One of the four subjects of a run; `prompted` has the constitution as system prompt, the others none."""
     system = inputs.constitution.system_prompt() if name == PROMPTED else None
-    return models.subject(name, inputs.base_name, inputs.names.reading, adapter, system=system)
+    return models.subject(name, inputs.base_name, inputs.reading, adapter, system=system)
 
 
 def write_manifest(
@@ -363,6 +387,7 @@ def write_manifest(
         stages={name: run.relative(path) for name, path in stages.items()},
         subjects={name: m.subject for name, m in measured.items()},
         items_note=" ".join(filter(None, (inputs.items.note, models.load_tokenizer_chat(inputs.base).note))),
+        traits=inputs.items.traits(),
         measured={
             name: {claim: run.relative(path) for claim, path in m.folders.items()} for name, m in measured.items()
         },

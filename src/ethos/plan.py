@@ -13,9 +13,10 @@ from ethos.bench.battery import find_claim
 from ethos.bench.items import Crossed, Triple, thinned
 from ethos.chat import Chat, Rendered
 from ethos.config import RunConfig
+from ethos.data.files import read_rows
 from ethos.design import Study, cells
 from ethos.measuring import measure_key
-from ethos.methods import Stage, Steering, read_rows
+from ethos.methods import Stage, Steering
 from ethos.persona import poles
 from ethos.pipeline import (
     SUBJECTS,
@@ -95,7 +96,7 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
         prepare_data(config, inputs, Path(scratch))
         data = read_rows(Path(scratch))
 
-    shown = inputs.constitution.only(config.mixture.demonstrated)
+    shown = inputs.taught.constitution.only(config.mixture.demonstrated)
 
     def making(name: str, where: str, stage: Stage, key: StageKey) -> Row:
         if isinstance(stage, Steering):

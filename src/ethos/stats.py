@@ -155,6 +155,17 @@ def ratio_over_seeds(outside_SI: Floats, inside_SI: Floats, *, seed: int = 0) ->
     return Estimate(ratio, min(float(low), ratio - reach), max(float(high), ratio + reach), num_items)
 
 
+def apart(one: Estimate, other: Estimate) -> Estimate:
+    """The difference of two means of different items, from their intervals (MOVER: Zou and Donner 2008).
+
+    Exact for independent means; of means that rise together, as those of the same training seeds do, it is too wide.
+    """
+    mean = one.mean - other.mean
+    down = math.hypot(one.mean - one.low, other.high - other.mean)
+    up = math.hypot(one.high - one.mean, other.mean - other.low)
+    return Estimate(mean, mean - down, mean + up, one.num_scored + other.num_scored)
+
+
 def _resampled_grid(shifts_SI: Floats, *, seed: int) -> Floats:
     """Means over resampled rows and columns: (RESAMPLES,)."""
     rng = np.random.default_rng(seed)

@@ -69,8 +69,9 @@ def state(root: Path, cell: Cell) -> State:
     if not path.exists():
         return "begun" if path.parent.exists() else "to do"
     config = cell.config
-    keys = stage_keys(config, _inputs(config.model, config.constitution, config.bench.items))
-    current = fingerprint_of(keys, _claim_keys(config.model, config.constitution, config.bench, config.seed))
+    inputs = _inputs(config.model, config.constitution, config.trained_on, config.bench.items)
+    claims = _claim_keys(config.model, config.constitution, config.bench, config.seed)
+    current = fingerprint_of(stage_keys(config, inputs), claims)
     return "finished" if from_json(path.read_bytes())["fingerprint"] == current else "outdated"
 
 
@@ -80,16 +81,17 @@ def states(root: Path, study: Study) -> list[tuple[Cell, State]]:
 
 
 @cache
-def _inputs(model: str, constitution: str, items: Kind) -> Inputs:
+def _inputs(model: str, constitution: str, trained_on: str | None, items: Kind) -> Inputs:
     bench = BenchSettings(claims=(), items=items)
-    return read_inputs(RunConfig(name="inputs", model=model, constitution=constitution, bench=bench))
+    settings = {"model": model, "constitution": constitution, "trained_on": trained_on, "bench": bench}
+    return read_inputs(RunConfig(name="inputs", **settings))
 
 
 @cache
 def _claim_keys(model: str, constitution: str, bench: BenchSettings, seed: int) -> list[MeasureKey]:
     """The same for all arms of a seed."""
     config = RunConfig(name="claims", model=model, constitution=constitution, bench=bench, seed=seed)
-    return claim_keys(config, _inputs(model, constitution, bench.items))
+    return claim_keys(config, _inputs(model, constitution, None, bench.items))
 
 
 def report_study(root: Path) -> Path:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ethos.data.files import PREFERENCES
 from ethos.errors import StoreError
 from ethos.manifest import read_manifest
-from ethos.methods import PREFERENCES
 from ethos.records import Preference, assistant, to_jsonl, user
 from ethos.rows.page import HERE, HTML, write_page
 from ethos.rows.provenance import read_trained

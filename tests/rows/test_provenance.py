@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from ethos.constitution import recorded_folder
+from ethos.data.files import CONVERSATIONS, DOCUMENTS, read_rows
 from ethos.data.recorded import read_recorded
 from ethos.errors import StoreError
 from ethos.manifest import MANIFEST, read_manifest
-from ethos.methods import CONVERSATIONS, DOCUMENTS, DocumentTraining, read_rows
+from ethos.methods import DocumentTraining
 from ethos.records import Conversation, Document, assistant, to_jsonl, user
 from ethos.rows.provenance import KINDS, read_trained
 from ethos.store import KEY

@@ -1,5 +1,6 @@
 """The loop learns what is planted, refuses what would train nothing, and resumes to the same numbers."""
 
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,19 +9,32 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
+from pydantic import ValidationError
 from sample_rows import contrast, crossed, talk
 from torch import Tensor
 
 from conftest import in_float32
+from ethos import scoring
 from ethos.chat import Chat, Rendered
-from ethos.errors import DataError, ModelError
+from ethos.errors import ConfigError, DataError, ModelError
 from ethos.models import Loaded, Subject
 from ethos.records import Preference, user
 from ethos.samplers.local import sample
 from ethos.samplers.replies import ReplyCache, Request
 from ethos.scoring import score
 from ethos.train import loop, lora
-from ethos.train.loop import Objective, Optimisation, Scored, Step, Unit, rate, schedule, train, with_reference
+from ethos.train.loop import (
+    Objective,
+    Optimisation,
+    Scored,
+    Step,
+    Unit,
+    progress,
+    rate,
+    schedule,
+    train,
+    with_reference,
+)
 from ethos.train.lora import LoraSettings, attach, save, trainable
 from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
 from ethos.train.supervised import conversation_units
@@ -82,7 +96,7 @@ def test_a_tiny_model_learns_a_conversation_by_heart(tiny_base: Path, chat: Chat
 
 @given(count=st.integers(1, 40), per_step=st.integers(1, 10), epochs=st.integers(1, 4), seed=st.integers(0, 99))
 def test_every_epoch_takes_every_unit_once(count: int, per_step: int, epochs: int, seed: int) -> None:
-    steps = schedule(count, Optimisation(units_per_step=per_step, epochs=epochs), seed=seed)
+    steps = list(schedule(count, Optimisation(units_per_step=per_step, epochs=epochs), seed=seed))
     flat = [unit for step in steps for unit in step]
     assert [sorted(flat[e * count : (e + 1) * count]) for e in range(epochs)] == [list(range(count))] * epochs
     assert len(steps) == epochs * -(-count // per_step)
@@ -93,8 +107,8 @@ def test_the_schedule_is_the_seeds_and_each_epoch_has_its_own_order() -> None:
     settings = Optimisation(units_per_step=30, epochs=2)
     first, second = schedule(30, settings, seed=1)
     assert first != second
-    assert schedule(30, settings, seed=1) == [first, second]
-    assert schedule(30, settings, seed=2) != [first, second]
+    assert list(schedule(30, settings, seed=1)) == [first, second]
+    assert list(schedule(30, settings, seed=2)) != [first, second]
 
 
 def test_the_rate_warms_up_and_decays_to_a_tenth_by_hand() -> None:
@@ -135,7 +149,7 @@ def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_checkp
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     settings = Optimisation(units_per_step=1)
     units = conversation_units([talk(f"Question {n}", "Answer") for n in range(5)], chat)
-    (third,) = schedule(5, settings, seed=0)[2]
+    (third,) = list(schedule(5, settings, seed=0))[2]
 
     def poisoned(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
         loss, metrics = OBJECTIVE.loss(scored)
@@ -275,3 +289,79 @@ def test_a_resumed_run_does_not_repeat_finished_steps(
     model = fresh(tiny_base)
     units = units_of(chat, model)
     assert train(model, units, killed_in_call(1), QUICK, folder=tmp_path, seed=0, label="test") == log
+
+
+def budgeted(tokens: int, **settings: int) -> Optimisation:
+    return Optimisation(learning_rate=2e-2, units_per_step=3, tokens=tokens, **settings)
+
+
+@given(tokens=st.integers(100, 3000), generated=st.integers(10, 900) | st.none(), seed=st.integers(0, 9))
+def test_a_budget_ends_at_the_step_that_spends_it(tokens: int, generated: int | None, seed: int) -> None:
+    """Any costs of the steps: nothing is begun once all is spent, and the rate ends at a tenth."""
+    settings, costs, log = (
+        budgeted(tokens).model_copy(update={"generated": generated}),
+        random.Random(seed),
+        list[Step](),
+    )
+    while (done := progress(log, 7, settings)) < (tokens, tokens):
+        spent, sampled = costs.randint(1, 90), costs.randint(0, 9)
+        log.append(Step(step=len(log) + 1, loss=0.0, metrics={}, tokens=1, spent=spent, generated=sampled))
+        assert done[0] <= progress(log, 7, settings)[0] <= done[1] == tokens
+    before = log[:-1]
+    assert sum(step.spent for step in before) < tokens
+    assert generated is None or sum(step.generated for step in before) < generated
+    assert rate(done[0] - 1, tokens, settings) == pytest.approx(0.1 * settings.learning_rate)
+
+
+def test_rows_repeat_until_a_budget_is_spent_whatever_the_packing(tiny_base: Path, chat: Chat, tmp_path: Path) -> None:
+    _, once = trained(tiny_base, chat, tmp_path / "once", Optimisation(learning_rate=2e-2, units_per_step=3))
+    cost = sum(step.spent for step in once)
+    assert cost == sum(scoring.positions(unit.sequences) for unit in units_of(chat, fresh(tiny_base)))
+    for tokens, epochs in ((cost // 2, 1), (cost, 1), (2 * cost + 1, 3)):
+        logs = [
+            trained(
+                tiny_base,
+                chat,
+                tmp_path / f"{tokens}-{positions}",
+                budgeted(tokens).model_copy(update={"pack_positions": positions}),
+            )[1]
+            for positions in (1, 4096)
+        ]
+        assert [step.spent for step in logs[0]] == [step.spent for step in logs[1]]
+        assert sum(step.spent for step in logs[0][:-1]) < tokens <= sum(step.spent for step in logs[0])
+        assert (len(logs[0]) + len(once) - 1) // len(once) == epochs
+
+
+def test_a_budgeted_run_resumes_to_the_same_bytes(
+    tiny_base: Path, chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    settings = budgeted(1500)
+    whole, log = trained(tiny_base, chat, tmp_path / "whole", settings)
+    model = fresh(tiny_base)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    with pytest.raises(Killed):
+        train(model, units_of(chat, model), killed_in_call(4), settings, folder=broken, seed=0, label="test")
+    resumed, resumed_log = trained(tiny_base, chat, broken, settings)
+    assert resumed_log == log
+    for folder, adapted in ((tmp_path / "whole", whole), (broken, resumed)):
+        save(adapted, "default", folder, base="abc")
+    assert (broken / lora.WEIGHTS).read_bytes() == (tmp_path / "whole" / lora.WEIGHTS).read_bytes()
+
+
+def test_a_budget_smaller_than_one_step_is_refused(tiny_base: Path, chat: Chat, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tokens = 50 is less than one step takes: \d+ for 3 units\nhint: raise"):
+        trained(tiny_base, chat, tmp_path, budgeted(50))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"tokens": 9, "epochs": 2}, "choose one"), ({"generated": 9}, "goes with")]
+)
+def test_two_ends_of_a_training_are_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Optimisation(**settings)
+
+
+def test_a_budget_that_is_not_there_enters_no_key() -> None:
+    assert {"tokens", "generated"}.isdisjoint(Optimisation().model_dump())

@@ -59,7 +59,7 @@ def hold_out(kind: Kind, constitution: Constitution, recorded: Recorded) -> Held
 def derive(constitution: Constitution, held: Recorded, outside: Sequence[Split]) -> dict[str, list[Record]]:
     """Items made of held-out rows and of the prompts of some splits that are never trained on."""
     crossed = [
-        Crossed(id=row.id, split="familiar", kind=row.kind, a=row.a, b=row.b, r1=row.r1, r2=row.r2, fact=row.fact)
+        Crossed(split="familiar", **row.model_dump(include={"id", "trait", "kind", "a", "b", "r1", "r2", "fact"}))
         for row in held.crossed
     ]
     return {"crossed": [*crossed], "triples": [*_triples(constitution, held, outside)]}

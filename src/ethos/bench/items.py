@@ -51,6 +51,8 @@ class Crossed(Entry):
     """Two situations, two replies; r1 is right in a, r2 in b."""
 
     split: Split
+    trait: str = Field("", exclude_if=lambda trait: not trait)
+    """The trait it calls for, where it was written for one."""
     kind: Kind
     a: str
     b: str
@@ -345,6 +347,11 @@ class Items(NamedTuple):
             return [item for item in derived if isinstance(item, kind)]
         path = self.file(name)
         return load_items(name, kind, folder=path.parent) if path else []
+
+    def traits(self) -> dict[str, str]:
+        """Contrast → the trait it is about, of those that were written for one."""
+        kinds: tuple[tuple[str, type[Triple | Crossed]], ...] = (("triples", Triple), ("crossed", Crossed))
+        return {item.id: item.trait for name, kind in kinds for item in self.load(name, kind) if item.trait}
 
     def text(self, name: str) -> str:
         """What decides scores on these items, as written on disk or as it would be; empty where there are none."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops
 from ethos.manifest import Manifest
-from ethos.methods import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops
 from ethos.records import Record, jsonl_lines, read_jsonl, read_text
 from ethos.report.findings import Scores, ScoreTable
 from ethos.store import read_seconds
@@ -64,7 +64,9 @@ def kept(root: Path, manifest: Manifest) -> list[Count]:
     """Rows that went into training, by file."""
     reads = any(stage.method == "documents" for stage in manifest.config.stages)
     files = [("data", file, what) for file, what in RECORDED.items() if reads or file != DOCUMENTS]
-    files += [(stage, CONVERSATIONS, "conversations sampled by the student") for stage in manifest.config.named_stages]
+    for stage in manifest.config.named_stages:
+        files += [(stage, CONVERSATIONS, "conversations sampled by the student")]
+        files += [(stage, PREFERENCES, "preference rows with sampled rejections")]
     paths = [(stage, what, root / manifest.stages[stage] / file) for stage, file, what in files]
     return [Count(stage, what, len(jsonl_lines(read_text(path)))) for stage, what, path in paths if path.exists()]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from ethos.bench.derived import hold_out
+from ethos.constitution import read_constitution
+from ethos.data.files import PREFERENCES, read_drops, read_rows
 from ethos.data.recorded import Recorded, read_recorded
 from ethos.errors import UserError
 from ethos.manifest import Manifest, read_manifest
-from ethos.methods import PREFERENCES, read_drops, read_rows
 from ethos.records import Conversation, Document, Drop, Preference, digest_of, read_text
 from ethos.store import KEY
 
@@ -41,7 +42,7 @@ class Traced(NamedTuple, Generic[R]):
 
     row: R
     stage: str
-    """`data` for recorded rows, else the stage whose student wrote them."""
+    """`data` for recorded rows, else the stage that sampled them, or their rejected replies."""
     about: str
     """Its traits, or what decides a crossed item; empty where that is not known."""
 
@@ -87,10 +88,14 @@ def read_trained(folder: Path) -> Trained:
     if documents and manifest and not any(stage.method == "documents" for stage in manifest.config.stages):
         remarks.append(f"{len(documents)} documents are left out: no stage of this run reads them")
         documents = []
-    talks = {name: read_rows(made).conversations for name, made in stages.items()}
+    made_by = {name: read_rows(made) for name, made in stages.items()}
     return Trained(
-        preferences=[Traced(row, DATA, about.get(_origin(row.source), "")) for row in rows.contrasts],
-        conversations=[Traced(row, name, "") for name, own in talks.items() for row in own],
+        preferences=[
+            Traced(row, name, about.get(_origin(row.source), ""))
+            for name, own in made_by.items()
+            for row in own.contrasts
+        ],
+        conversations=[Traced(row, name, "") for name, own in made_by.items() for row in own.conversations],
         replay=[Traced(row, DATA, "") for row in rows.replay],
         documents=[Traced(row, DATA, about.get(row.source, "")) for row in documents],
         dropped={name: drops for name, made in stages.items() if (drops := read_drops(made))},
@@ -106,8 +111,10 @@ def _subjects(data: Path, manifest: Manifest | None) -> tuple[dict[str, str], li
     if manifest is None:
         return {}, [unknown + "a data stage does not name its constitution, give the run's folder for that"]
     try:
-        rows = read_recorded(manifest.config.constitution)
-        recorded = hold_out(manifest.config.bench.items, manifest.constitution, rows).trainable
+        other = manifest.config.trained_on
+        constitution = read_constitution(other) if other else manifest.constitution
+        rows = read_recorded(other or manifest.config.constitution)
+        recorded = hold_out(manifest.config.bench.items, constitution, rows).trainable
     except UserError as error:
         return {}, [unknown + str(error).splitlines()[0]]
     made_from = json.loads(read_text(data / KEY)).get("recorded")

@@ -5,24 +5,29 @@ a conversation, a prompt with its sampled replies). Units of a step are packed i
 prompts and system prompts are computed once; gradients add up over packs. An objective may *prepare*
 a step's units with the model as it then is: on-policy methods sample their replies there.
 A checkpoint holds adapter, optimiser, position and losses: the resumed run continues with the same numbers.
+
+Training ends after so many epochs; or, where a budget is set, at the first step that has spent it, the rows repeated as
+often as that takes and the rate falling with what is spent. A unit counts by itself, so packing decides nothing.
 """
 
 import io
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ethos import scoring, steering
 from ethos.chat import Rendered
-from ethos.errors import DataError, ModelError
+from ethos.errors import ConfigError, DataError, ModelError
 from ethos.models import enough_memory
 from ethos.progress import meter
 from ethos.records import Message, Record
@@ -85,6 +90,10 @@ class Optimisation(Record):
     learning_rate: float = Field(2e-4, gt=0)
     """Peak AdamW learning rate of the LoRA factors."""
     epochs: int = Field(1, gt=0)
+    tokens: int | None = Field(None, gt=0, exclude_if=lambda tokens: tokens is None)
+    """In place of epochs: how many tokens to train on, prompts included, one that replies share counted once."""
+    generated: int | None = Field(None, gt=0, exclude_if=lambda tokens: tokens is None)
+    """With `tokens`: how many of them an on-policy method may sample; what is spent first ends the training."""
     units_per_step: int = Field(8, gt=0)
     """Units per optimiser step; their losses are averaged."""
     warmup_fraction: float = Field(0.1, ge=0, le=1)
@@ -96,6 +105,14 @@ class Optimisation(Record):
     shard: bool = Field(False, exclude_if=lambda shard: not shard)
     """Divide the frozen layers over the processes of torchrun, for a base that does not fit one device."""
 
+    @model_validator(mode="after")
+    def _one_end(self) -> "Optimisation":
+        if self.tokens is not None and self.epochs != 1:
+            raise ValueError("epochs and tokens both say when to stop: choose one")
+        if self.generated is not None and self.tokens is None:
+            raise ValueError("generated goes with tokens")
+        return self
+
 
 class Step(Record):
     """One line of the training log."""
@@ -105,6 +122,10 @@ class Step(Record):
     metrics: dict[str, float]
     tokens: int
     """Trie positions computed in this step."""
+    spent: int = Field(0, exclude_if=lambda spent: not spent)
+    """Tokens of its units, each unit by itself: what a budget counts."""
+    generated: int = Field(0, exclude_if=lambda generated: not generated)
+    """Tokens sampled for it."""
 
 
 def rate(step: int, total: int, settings: Optimisation) -> float:
@@ -114,14 +135,44 @@ def rate(step: int, total: int, settings: Optimisation) -> float:
     return settings.learning_rate * share
 
 
-def schedule(count: int, settings: Optimisation, *, seed: int) -> list[list[int]]:
-    """Which units each step takes: every epoch a fresh permutation, the last step may be smaller."""
+def schedule(count: int, settings: Optimisation, *, seed: int) -> Iterator[list[int]]:
+    """Which units each step takes: every epoch a fresh permutation, the last step smaller. Endless on a budget."""
     rng = random.Random(seed)
-    steps = []
-    for _ in range(settings.epochs):
+    for _ in range(settings.epochs) if settings.tokens is None else repeat(None):
         order = rng.sample(range(count), count)
-        steps += [order[i : i + settings.units_per_step] for i in range(0, count, settings.units_per_step)]
-    return steps
+        yield from (order[i : i + settings.units_per_step] for i in range(0, count, settings.units_per_step))
+
+
+def progress(log: Sequence[Step], count: int, settings: Optimisation) -> tuple[int, int]:
+    """How far training on `count` units is, and where it ends: in steps, or in tokens of a budget."""
+    if settings.tokens is None:
+        return len(log), settings.epochs * math.ceil(count / settings.units_per_step)
+    spent = sum(step.spent for step in log)
+    if settings.generated is not None:
+        spent = max(spent, settings.tokens * sum(step.generated for step in log) // settings.generated)
+    return min(spent, settings.tokens), settings.tokens
+
+
+def check_budget(units: Sequence[Unit], settings: Optimisation) -> None:
+    """Refuse a budget that one step would overspend."""
+    for name, budget, step in (
+        ("tokens", settings.tokens, _spent(units)),
+        ("generated", settings.generated, _generated(units)),
+    ):
+        if budget is not None and step > budget:
+            raise ConfigError(
+                f"{name} = {budget:,} is less than one step takes: {step:,} for {len(units)} units",
+                hint="raise the budget, or lower optimisation.units_per_step",
+            )
+
+
+def _spent(units: Sequence[Unit]) -> int:
+    return sum(scoring.positions(unit.sequences) for unit in units)
+
+
+def _generated(units: Sequence[Unit]) -> int:
+    """Scored tokens of units that came with a prompt alone."""
+    return sum(sum(sequence.mask) for unit in units if unit.prompt for sequence in unit.sequences)
 
 
 def check(units: Sequence[Unit], settings: Optimisation) -> None:
@@ -157,22 +208,22 @@ def train(
             "no units to train on: the data set is empty after its filters", hint="see the counts of dropped rows"
         )
     check(units, settings)
-    steps = schedule(len(units), settings, seed=seed)
     weights = trainable(model)
     optimizer = torch.optim.AdamW(weights.values(), lr=settings.learning_rate, weight_decay=0.0)
     carried = objective.state or {}
     log = _resume(folder / "checkpoint.pt", weights, carried, optimizer)
-    saved = time.monotonic()
-    with meter(label, len(steps), done=len(log), shown=ranks.leads()) as progress:
-        for index in range(len(log), len(steps)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate(index, len(steps), settings)
-            chosen = [units[i] for i in steps[index]]
+    (done, total), saved = progress(log, len(units), settings), time.monotonic()
+    steps = islice(schedule(len(units), settings, seed=seed), len(log), None)
+    with meter(label, total, done=done, shown=ranks.leads()) as shown:
+        while done < total:
+            chosen = [units[i] for i in next(steps)]
             with enough_memory(_what_to_lower(settings, objective)):
                 if objective.prepare:
-                    chosen = objective.prepare(model, chosen, index)
+                    chosen = objective.prepare(model, chosen, len(log))
                     check(chosen, settings)
-                step, faulty = _step(model, chosen, objective, settings.pack_positions, index)
+                if not log:
+                    check_budget(chosen, settings)
+                step, faulty = _step(model, chosen, objective, settings.pack_positions, len(log))
             ranks.sum_gradients(list(weights.values()))
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
             if faulty or not torch.isfinite(norm):
@@ -180,13 +231,16 @@ def train(
                     _checkpoint(folder / "checkpoint.pt", weights, carried, optimizer, log)
                 what = f"loss is {step.loss}" if faulty else "gradient is not finite"
                 raise ModelError(
-                    f"{what} at step {index + 1}, rows {', '.join(faulty or (unit.source for unit in chosen))}",
-                    hint=f"lower learning_rate; {folder / 'checkpoint.pt'} keeps what step {index} left",
+                    f"{what} at step {step.step}, rows {', '.join(faulty or (unit.source for unit in chosen))}",
+                    hint=f"lower learning_rate; {folder / 'checkpoint.pt'} keeps what step {len(log)} left",
                 )
+            log.append(step)
+            before, (done, _) = done, progress(log, len(units), settings)
+            for group in optimizer.param_groups:
+                group["lr"] = rate(done - 1, total, settings)
             optimizer.step()
             optimizer.zero_grad()
-            log.append(step)
-            progress.advance(tokens=step.tokens, note=f"loss {step.loss:.3f}")
+            shown.advance(done - before, tokens=step.tokens, note=f"loss {step.loss:.3f}")
             if ranks.leads() and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 _checkpoint(folder / "checkpoint.pt", weights, carried, optimizer, log)
                 saved = time.monotonic()
@@ -223,7 +277,14 @@ def _step(
         for name, value in part.metrics.items():
             metrics[name] = metrics.get(name, 0.0) + value
     loss, tokens = sum(part.loss for part in parts), round(sum(part.tokens for part in parts))
-    step = Step(step=index + 1, loss=loss / len(units), metrics=metrics, tokens=tokens)
+    step = Step(
+        step=index + 1,
+        loss=loss / len(units),
+        metrics=metrics,
+        tokens=tokens,
+        spent=_spent(units),
+        generated=_generated(units),
+    )
     return step, [row for part in parts for row in part.faulty]
 
 

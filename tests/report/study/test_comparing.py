@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ethos.bench.claim import Deciding
-from ethos.design import Arm, Hypothesis, Study
+from ethos.design import Arm, Hypothesis, Quantity, Study
 from ethos.methods import PreferenceTraining
-from ethos.report.study.cells import better_up, grid
-from ethos.report.study.comparing import difference, judged, winner
+from ethos.report.study.cells import Shifts, better_up, grid
+from ethos.report.study.comparing import ShiftsOn, difference, judged, named_by_luck, winner
 
 
 def shifts(**arms: list[list[float]]) -> dict[tuple[str, int], dict[str, float]]:
@@ -23,6 +23,11 @@ def shifts(**arms: list[list[float]]) -> dict[tuple[str, int], dict[str, float]]
 
 def noisy(mean: float, seed: int, *, seeds: int = 3, items: int = 60) -> list[list[float]]:
     return np.random.default_rng(seed).normal(mean, 0.2, (seeds, items)).tolist()
+
+
+def on(primary: Shifts, **others: Shifts) -> ShiftsOn:
+    """Shifts of the primary claim, and of other readouts by name."""
+    return lambda quantity: primary if quantity is None else others[quantity.readout]
 
 
 def near(mean: float, seed: int) -> list[list[float]]:
@@ -131,22 +136,23 @@ def hypothesis(**named: str) -> Study:
 def test_an_expectation_is_held_against_zero_and_refuted_where_it_would_not_matter(
     one: float, other: float, outcome: str, note: str
 ) -> None:
-    found = judged(hypothesis(better="a", than="b"), shifts(a=near(one, 1), b=near(other, 2)))
+    found = judged(hypothesis(better="a", than="b"), on(shifts(a=near(one, 1), b=near(other, 2))))
     assert {each.outcome: each.note for each in found} == {outcome: note, "for the reader": ""}
 
 
 def test_what_cannot_be_compared_yet_is_undecided() -> None:
-    (first, _) = judged(hypothesis(better="a", than="b"), shifts(a=near(0.5, 1)))
+    apart = shifts(a=near(0.5, 1)) | {("b", 7): {"i0": 1.0}}
+    (first, _) = judged(hypothesis(better="a", than="b"), on(apart))
     assert (first.outcome, first.estimate, first.note) == ("undecided", None, "no common cells yet")
 
 
 def test_one_training_seed_is_told() -> None:
-    found = judged(hypothesis(better="a", than="neutral"), shifts(a=near(0.5, 1)[:1], neutral=near(0.0, 2)[:1]))
+    found = judged(hypothesis(better="a", than="neutral"), on(shifts(a=near(0.5, 1)[:1], neutral=near(0.0, 2)[:1])))
     assert found[0].note == "one training seed, which says nothing of others"
 
 
 def test_an_expectation_over_base_is_of_the_shift_itself() -> None:
-    (first, _) = judged(hypothesis(better="a", than="base"), shifts(a=[[0.5, 0.7], [0.5, 0.7]]))
+    (first, _) = judged(hypothesis(better="a", than="base"), on(shifts(a=[[0.5, 0.7], [0.5, 0.7]])))
     assert first.estimate is not None
     assert first.estimate.mean == pytest.approx(0.6)
 
@@ -155,6 +161,82 @@ def test_the_refuted_come_first() -> None:
     study = hypothesis(better="a", than="b")
     worse = Hypothesis(text="Worse.", better="b", than="a")
     found = judged(
-        study.model_copy(update={"hypotheses": (*study.hypotheses, worse)}), shifts(a=near(0.5, 1), b=near(0, 2))
+        study.model_copy(update={"hypotheses": (*study.hypotheses, worse)}), on(shifts(a=near(0.5, 1), b=near(0, 2)))
     )
     assert [each.outcome for each in found] == ["refuted", "held", "for the reader"]
+
+
+def claimed(**named: object) -> Study:
+    """One finding of others."""
+    found = Hypothesis.model_validate({"text": "It is so.", "claimed_by": "A. Author 2025", **named})
+    return hypothesis().model_copy(update={"hypotheses": (found,)})
+
+
+def test_a_finding_of_others_that_names_no_arms_or_has_no_cells_is_not_run() -> None:
+    (nothing,) = judged(claimed(), on({}))
+    assert (nothing.outcome, nothing.note) == ("not run", "")
+    (unrun,) = judged(claimed(better="a", than="b"), on(shifts(a=near(0.5, 1))))
+    assert (unrun.outcome, unrun.note) == ("not run", "no finished cell of b here")
+
+
+def test_another_quantity_is_judged_against_zero() -> None:
+    kl = Quantity(claim="keeps_its_abilities", readout="kl")
+    found = on(shifts(a=near(0.0, 1), b=near(0.0, 2)), kl=shifts(a=near(0.04, 3), b=near(0.0, 4)))
+    (held,) = judged(claimed(better="a", than="b", on=kl), found)
+    assert (held.outcome, held.note) == ("held", "")
+    (refuted,) = judged(claimed(better="b", than="a", on=kl), found)
+    assert refuted.outcome == "refuted"
+    (base,) = judged(claimed(better="base", than="a", on=kl), found)
+    assert base.outcome == "refuted"
+    assert base.estimate is not None
+    assert base.estimate.mean == pytest.approx(-0.04, abs=0.005)
+
+
+def test_what_differs_either_way_is_held_and_what_is_alike_is_refuted() -> None:
+    for level, outcome in ((-0.5, "held"), (0.5, "held"), (0.0, "refuted")):
+        (found,) = judged(claimed(better="neutral", than="base", differs=True), on(shifts(neutral=near(level, 1))))
+        assert found.outcome == outcome
+
+
+def test_a_cost_at_equal_shift_is_a_ratio_and_over_nothing_is_undecided() -> None:
+    kl = Quantity(claim="keeps_its_abilities", readout="kl", per_shift=True)
+    costs = shifts(a=near(0.2, 3), b=near(0.2, 4))
+    (found,) = judged(claimed(better="a", than="b", on=kl), on(shifts(a=near(0.2, 1), b=near(0.8, 2)), kl=costs))
+    assert found.outcome == "held"  # the same cost for a quarter of the shift
+    assert found.estimate is not None
+    assert found.estimate.mean == pytest.approx(0.75, abs=0.05)
+    (none,) = judged(claimed(better="a", than="b", on=kl), on(shifts(a=near(0.0, 1), b=near(0.8, 2)), kl=costs))
+    assert (none.outcome, none.note) == ("undecided", "a shift is not clearly above zero")
+
+
+def test_one_arm_is_compared_on_two_kinds_of_items() -> None:
+    chat, letter = (Quantity(claim="carries_over", readout=name) for name in ("crossed", "pole"))
+    found = on({}, crossed=shifts(a=near(0.5, 1)), pole=shifts(a=near(0.1, 2)))
+    (drop,) = judged(claimed(better="a", than="a", on=chat, than_on=letter), found)
+    assert drop.outcome == "held"
+    assert drop.estimate is not None
+    assert drop.estimate.mean == pytest.approx(0.4, abs=0.02)
+
+
+def test_a_control_arm_must_be_beaten_and_cannot_win() -> None:
+    found = shifts(a=noisy(0.5, 1), b=noisy(0.0, 2), shuffled=noisy(0.9, 3))
+    assert winner(found, ["a", "b", "shuffled"], ["shuffled"]).arm is None
+    assert "not clearly ahead of shuffled" in winner(found, ["a", "b", "shuffled"], ["shuffled"]).sentence
+    beaten = found | shifts(shuffled=noisy(0.0, 3))
+    assert winner(beaten, ["a", "b", "shuffled"], ["shuffled"]).arm == "a"
+    assert winner(found, ["b", "shuffled"], ["b", "shuffled"]).sentence.startswith("No winner is sought")
+
+
+def test_seeds_that_differ_too_much_are_told_how_many_would_do() -> None:
+    spread = [[value + shift for value in row] for row, shift in zip(near(0.3, 1), (-0.3, 0.0, 0.3), strict=True)]
+    told = winner(shifts(a=spread, b=near(0.0, 2)), ["a", "b"]).sentence
+    assert "Against b, about 10 training seeds would settle it" in told  # 8 by normal theory, 2 more for t
+
+
+def test_seeds_without_labels_seldom_make_a_winner_and_few_say_nothing() -> None:
+    assert named_by_luck(shifts(s=noisy(0.0, 1, seeds=5)), "s") is None
+    rate = named_by_luck(shifts(s=noisy(0.0, 1, seeds=12, items=30)), "s")
+    assert rate is not None
+    assert rate <= 0.05
+    ranked = shifts(s=[[seed + 0.001 * item for item in range(30)] for seed in range(6)])
+    assert named_by_luck(ranked, "s") is not None

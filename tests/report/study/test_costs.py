@@ -27,8 +27,8 @@ def read(made: Made) -> list[Done]:
 
 def test_positions_seconds_and_arithmetic_by_hand(made: Made) -> None:
     first, second, third = costs(read(made))
-    assert (first.arm, first.stages, first.labels, first.num_seeds) == ("dpo", ("preference",), "recorded", 2)
-    assert (second.stages, third.labels) == (("sft",), "shuffled")
+    assert (first.arm, first.stages, first.rows, first.num_seeds) == ("dpo", ("preference",), "as recorded", 2)
+    assert (second.stages, third.rows) == (("sft",), "labels shuffled")
     assert first.positions == STEPS * TOKENS_A_STEP
     assert first.seconds == SECONDS
     assert first.flops == 2 * PARAMETERS * STEPS * TOKENS_A_STEP * 3  # all layers adapted: forward, and twice backward

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from ethos.bench.battery import CLAIMS
-from ethos.data.preferences import Labels
+from ethos.config import RunConfig
 from ethos.manifest import BASE, TRAINED
 from ethos.methods import Steering
 from ethos.records import read_jsonl, read_text
@@ -27,8 +27,13 @@ class Cost(NamedTuple):
 
     arm: str
     stages: tuple[str, ...]
-    labels: Labels
+    rows: str
+    """What is not as in the other arms: labels, another constitution, the traits shown."""
     num_seeds: int
+    spent: float
+    """Training tokens, as a budget counts them; zero where the run did not write them down."""
+    generated: float
+    """Tokens sampled by on-policy stages as they trained."""
     positions: float
     """Trie positions trained on."""
     seconds: float
@@ -80,8 +85,10 @@ def _cost(arm: str, own: Sequence[Done]) -> Cost:
     return Cost(
         arm=arm,
         stages=tuple(config.named_stages),
-        labels=config.mixture.labels,
+        rows=_rows(config),
         num_seeds=len(own),
+        spent=fmean(sum(step.spent for log in _logs(each) for step in log) for each in own),
+        generated=fmean(sum(step.generated for log in _logs(each) for step in log) for each in own),
         positions=fmean(sum(_positions(each)) for each in own),
         seconds=fmean(sum(read_seconds(folder) or 0.0 for folder in _folders(each)) for each in own),
         flops=fmean(_flops(each, size) for each in own) if size else None,
@@ -92,10 +99,25 @@ def _folders(done: Done) -> list[Path]:
     return [done.root / done.manifest.stages[name] for name in done.manifest.config.named_stages]
 
 
-def _positions(done: Done) -> list[int]:
+def _rows(config: RunConfig) -> str:
+    """What an arm learns from, in a few words."""
+    shown = config.mixture.demonstrated
+    told = [
+        f"labels {config.mixture.labels}" if config.mixture.labels != "recorded" else "",
+        f"of {Path(config.trained_on).stem}" if config.trained_on else "",
+        f"showing {', '.join(shown)}" if shown else "",
+    ]
+    return "; ".join(filter(None, told)) or "as recorded"
+
+
+def _logs(done: Done) -> list[list[Step]]:
     """Of each stage; steering trains nothing."""
     logs = [folder / LOG for folder in _folders(done)]
-    return [sum(step.tokens for step in read_jsonl(log, Step)) if log.exists() else 0 for log in logs]
+    return [read_jsonl(log, Step) if log.exists() else [] for log in logs]
+
+
+def _positions(done: Done) -> list[int]:
+    return [sum(step.tokens for step in log) for log in _logs(done)]
 
 
 def _flops(done: Done, size: Size) -> float:

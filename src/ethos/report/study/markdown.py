@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ethos.bench.validity import legend, marked
 from ethos.pages import bullets, plain, table
 from ethos.report.page import duration
-from ethos.report.study.comparing import Judged
+from ethos.report.study.comparing import SEEN, Judged, told
 from ethos.report.study.costs import Cost, Unscored
 from ethos.report.study.summary import Character, Row, StudySummary
 from ethos.stats import signed
@@ -46,12 +46,18 @@ def _character(found: Character) -> list[str]:
         f"**{sentence}**" if found.winner.arm else sentence,
         *([plain(found.items_note)] if found.items_note else []),
         "### Expected",
-        bullets(map(_expected, found.judged)),
+        bullets(map(_expected, found.judged)) if found.judged else "Nothing but what others found.",
+        *_reproduced(found.claimed),
         "### Shift from base",
         table(heads, [_row(row, found.columns) for row in (*found.rows, *found.beside)]),
+        *_by_trait(found),
+        *[
+            f"Seeds of {name}, dealt at random to arms that do not exist, make a winner in {rate:.0%} of studies."
+            for name, rate in found.by_luck
+        ],
         "### Cost",
         table(
-            ["arm", "stages", "labels", "seeds", "training positions", "training time", "FLOPs"],
+            ["arm", "stages", "rows", "seeds", "tokens spent", "generated", "positions", "training time", "FLOPs"],
             [_cost(cost) for cost in found.costs],
         ),
         "### Dropped and unscored",
@@ -60,11 +66,26 @@ def _character(found: Character) -> list[str]:
 
 
 def _expected(found: Judged) -> str:
-    detail = ""
-    if found.hypothesis.better:
-        named = f"{found.hypothesis.better} − {found.hypothesis.than}"
-        detail = f" ({'; '.join(filter(None, (f'{named}: {found.estimate or chr(8211)}', found.note)))})"
+    detail = f" ({told(found)})" if found.hypothesis.better else ""
     return f"**{found.outcome}**: {plain(found.hypothesis.text)}{detail}"
+
+
+def _reproduced(found: list[Judged]) -> list[str]:
+    """What others found, beside what was seen here."""
+    if not found:
+        return []
+    rows = [
+        [plain(each.hypothesis.text), plain(each.hypothesis.claimed_by or ""), SEEN[each.outcome], told(each)]
+        for each in found
+    ]
+    return ["### Claimed elsewhere, seen here", table(["claimed", "by", "seen here", "how much"], rows)]
+
+
+def _by_trait(found: Character) -> list[str]:
+    if not found.traits:
+        return []
+    heads = ["line", *found.columns, "items"]
+    return ["### Traits demonstrated and held out", table(heads, [_row(row, found.columns) for row in found.traits])]
 
 
 def _row(row: Row, columns: list[str]) -> list[str]:
@@ -80,8 +101,8 @@ def _cell(row: Row, name: str) -> str:
 
 def _cost(cost: Cost) -> list[str]:
     flops = f"{cost.flops:.1e}" if cost.flops else "–"
-    told = f"{cost.positions:,.0f}", duration(cost.seconds), flops
-    return [cost.arm, " → ".join(cost.stages), cost.labels, str(cost.num_seeds), *told]
+    counts = [f"{count:,.0f}" for count in (cost.spent, cost.generated, cost.positions)]
+    return [cost.arm, " → ".join(cost.stages), cost.rows, str(cost.num_seeds), *counts, duration(cost.seconds), flops]
 
 
 def _losses(found: Character) -> Iterator[str]:

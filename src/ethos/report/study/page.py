@@ -7,6 +7,7 @@ from ethos.bench.battery import CLAIMS
 from ethos.bench.validity import legend
 from ethos.design import Cell, Plan, State
 from ethos.report.page import render
+from ethos.report.study.comparing import SEEN, told
 from ethos.report.study.drawing import frontier
 from ethos.report.study.markdown import markdown
 from ethos.report.study.summary import StudySummary, summarise_study
@@ -33,5 +34,7 @@ def page(summary: StudySummary) -> str:
         study=study,
         primary=CLAIMS[study.primary].deciding[0],
         frontier=frontier,
+        told=told,
+        seen=SEEN,
         legend=legend(study.common.bench.claims),
     )

@@ -4,6 +4,7 @@ Enters the plan, every cell's state, and the folders of the finished ones; leave
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from ethos.bench.battery import CLAIMS
 from ethos.bench.carries_over import OUTSIDE
 from ethos.bench.claim import Deciding
-from ethos.design import Cell, Plan, State, slug
+from ethos.design import Cell, Plan, Quantity, State, Study, slug
 from ethos.errors import DataError
 from ethos.report.study.cells import (
     Done,
@@ -27,12 +28,13 @@ from ethos.report.study.cells import (
     pooled,
     read_cells,
 )
-from ethos.report.study.comparing import Judged, Winner, judged, winner
+from ethos.report.study.comparing import Judged, Winner, judged, named_by_luck, winner
 from ethos.report.study.costs import Cost, Dropped, Unscored, costs, dropped, unscored
 from ethos.stats import Estimate, ratio_over_seeds, signed
 
 ABILITIES = "keeps_its_abilities"
 ABILITY_READOUTS = ("choice", "instructions")
+TRAIT_READOUTS = ("crossed", "pole")
 
 
 class Row(NamedTuple):
@@ -95,6 +97,11 @@ class Character(NamedTuple):
     """What a reader must know of the items; empty where all are hand-written."""
     winner: Winner
     judged: list[Judged]
+    """What was expected here, the refuted first."""
+    claimed: list[Judged]
+    """What others found, in the order of the study file."""
+    by_luck: list[tuple[str, float]]
+    """Arm with shuffled labels → how often its seeds, dealt to arms that do not exist, make a winner."""
     frontiers: list[Frontier]
     columns: list[str]
     """Arms, then controls."""
@@ -102,6 +109,8 @@ class Character(NamedTuple):
     """Shifts from base on every line of every claim."""
     beside: list[Row]
     """Generalisation ratio, KL, ability loss."""
+    traits: list[Row]
+    """Contrasts by whether an arm demonstrated their trait; empty where every arm demonstrates all."""
     costs: list[Cost]
     dropped: list[Dropped]
     unscored: list[Unscored]
@@ -147,20 +156,56 @@ def summarise_study(root: Path, plan: Plan, states: Sequence[tuple[Cell, State]]
 def _character(plan: Plan, constitution: str, done: Sequence[Done]) -> Character:
     study = plan.study
     part = CLAIMS[study.primary].deciding[0]
-    gains = better_up(line_shifts(done, study.primary, part), part)
+
+    @cache
+    def shifts_on(quantity: Quantity | None) -> Shifts:
+        line = part if quantity is None else _line(quantity)
+        claim = study.primary if quantity is None else quantity.claim
+        return better_up(line_shifts(done, claim, line), line)
+
+    gains, found = shifts_on(None), judged(study, shifts_on)
+    arms = study.arms_for(constitution)
+    luck = [(arm.name, named_by_luck(gains, arm.name)) for arm in arms if study.labels(arm) == "shuffled"]
     return Character(
         name=Path(constitution).stem,
         items_note=done[0].manifest.items_note,
-        winner=winner(gains, [arm.name for arm in study.arms]),
-        judged=judged(study, gains),
+        winner=winner(gains, [arm.name for arm in arms], study.controls),
+        judged=[each for each in found if each.hypothesis.claimed_by is None],
+        claimed=[each for h in study.hypotheses for each in found if each.hypothesis is h and h.claimed_by],
+        by_luck=[(name, rate) for name, rate in luck if rate is not None],
         frontiers=_frontiers(done, gains, _axis(study.primary, part)),
         columns=names(done),
         rows=[row for claim in study.common.bench.claims for row in _rows(done, claim)],
         beside=_beside(done),
+        traits=_by_trait(study, constitution, done),
         costs=costs(done),
         dropped=dropped(done),
         unscored=unscored(done),
     )
+
+
+def _line(quantity: Quantity) -> Deciding:
+    """A quantity as a line of its claim; what no verdict rests on has no better direction."""
+    own = [part.better for part in CLAIMS[quantity.claim].deciding if part.readout == quantity.readout]
+    return Deciding(quantity.readout, quantity.readout, quantity.splits, better=own[0] if own else None)
+
+
+def _by_trait(study: Study, constitution: str, done: Sequence[Done]) -> list[Row]:
+    """Pole and crossed contrasts of traits that some arm demonstrated, and of those that it held out.
+
+    An arm that demonstrates all stands beside, on the same traits.
+    """
+    shown = {trait for arm in study.arms_for(constitution) for trait in study.mixture(arm).demonstrated or ()}
+    traits, rows = done[0].manifest.traits, list[Row]()
+    for claim in study.common.bench.claims if shown else ():
+        for readout in TRAIT_READOUTS:
+            shifts = line_shifts(done, claim, Deciding(readout, readout))
+            for label, is_shown in (("demonstrated", True), ("held out", False)):
+                part = Deciding(f"{readout}, traits {label}", readout)
+                items = {item for item, trait in traits.items() if (trait in shown) == is_shown}
+                own = {key: {item: found[item] for item in found.keys() & items} for key, found in shifts.items()}
+                rows.append(_row(claim, part, own, names(done)))
+    return [row for row in rows if any(row.estimates.values())]
 
 
 def _axis(claim: str, part: Deciding) -> str:

@@ -1,0 +1,56 @@
+"""A stage, learnt: its settings and what it starts from enter, an adapter or a steering vector on disk leaves."""
+
+from functools import partial
+from pathlib import Path
+
+from peft import PeftModel
+
+from ethos import models, steering
+from ethos.chat import Chat
+from ethos.data.files import Rows, read_rows
+from ethos.methods import Given, Method, Stage, Steering
+from ethos.models import load_subject
+from ethos.persona import persona_push
+from ethos.train import ranks
+from ethos.train.fit import fit
+from ethos.train.loop import Objective, Unit, with_reference
+
+
+def learn(stage: Stage, given: Given, folder: Path, *, label: str) -> None:
+    """Make what one stage adds, and write it to `folder`: an adapter, or a steering vector."""
+    if isinstance(stage, Steering):
+        find_direction(stage, given, folder)
+    else:
+        train_adapter(stage, given, folder, label=label)
+
+
+def find_direction(stage: Steering, given: Given, folder: Path) -> None:
+    """Find the vector on the model as the stages before left it."""
+    unsteered = models.subject("unsteered", given.base_name, models.reading_digest(given.base), given.on)
+    loaded = load_subject(given.base, unsteered, given.on)
+    with models.enough_memory("choose a smaller model, or a machine with more memory"):
+        push = persona_push(loaded.model, loaded.chat, read_rows(given.data).contrasts, stage, seed=given.seed)
+    steering.save(push, folder)
+
+
+def train_adapter(stage: Method, given: Given, folder: Path, *, label: str) -> None:
+    """Train one stage's adapter, on all ranks."""
+    with models.enough_memory("lower sampling.max_tokens or sampling.turns"):
+        rows = stage.gathered(read_rows(given.data), given, folder)
+    ranks.everywhere(partial(train_on, rows, stage, given, folder, label=label))
+
+
+def train_on(rows: Rows, stage: Method, given: Given, folder: Path, *, label: str) -> None:
+    """This rank's part in training a stage on these rows."""
+
+    def task(model: PeftModel, chat: Chat) -> tuple[list[Unit], Objective]:
+        if stage.prevent:  # the model is this training's own, and goes with it
+            push = persona_push(model, chat, rows.contrasts, stage.prevent, seed=given.seed, away=True)
+            steering.steer(model, push)
+        units = stage.units(rows, given.constitution, chat, seed=given.seed)
+        if stage.needs_reference:
+            with models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"):
+                units = with_reference(model, units)
+        return units, stage.objective(model, given, chat)
+
+    fit(given.base, given.base_name, stage, task, folder, seed=given.seed, on=given.on, label=f"{label} training")
