@@ -87,6 +87,7 @@ def read_trained(folder: Path) -> Trained:
     if documents and manifest and not any(stage.method == "documents" for stage in manifest.config.stages):
         remarks.append(f"{len(documents)} documents are left out: no stage of this run reads them")
         documents = []
+    remarks += _ablations(manifest) if manifest else []
     talks = {name: read_rows(made).conversations for name, made in stages.items()}
     return Trained(
         preferences=[Traced(row, DATA, about.get(_origin(row.source), "")) for row in rows.contrasts],
@@ -98,6 +99,14 @@ def read_trained(folder: Path) -> Trained:
         remarks=remarks,
         manifest=manifest,
     )
+
+
+def _ablations(manifest: Manifest) -> Iterator[str]:
+    """Stages that learn otherwise than the recorded rows stand."""
+    for name, stage in manifest.config.named_stages.items():
+        changed = stage.model_dump(mode="json", include={"ablation", "bugs"}, exclude_defaults=True)
+        if changed:
+            yield f"{name} does not learn all recorded conversations as they stand: {json.dumps(changed)}"
 
 
 def _subjects(data: Path, manifest: Manifest | None) -> tuple[dict[str, str], list[str]]:
