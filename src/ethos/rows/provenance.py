@@ -88,6 +88,7 @@ def read_trained(folder: Path) -> Trained:
         remarks.append(f"{len(documents)} documents are left out: no stage of this run reads them")
         documents = []
     remarks += _ablations(manifest) if manifest else []
+    remarks += [f"a control: {swaps_told(rows.contrasts)}"] if any(row.swapped for row in rows.contrasts) else []
     talks = {name: read_rows(made).conversations for name, made in stages.items()}
     return Trained(
         preferences=[Traced(row, DATA, about.get(_origin(row.source), "")) for row in rows.contrasts],
@@ -99,6 +100,12 @@ def read_trained(folder: Path) -> Trained:
         remarks=remarks,
         manifest=manifest,
     )
+
+
+def swaps_told(rows: Sequence[Preference]) -> str:
+    """How many contrasts stand the other way round than recorded."""
+    swapped, groups = len({row.group for row in rows if row.swapped}), len({row.group for row in rows})
+    return f"{swapped} of {groups} contrasts have chosen and rejected swapped"
 
 
 def _ablations(manifest: Manifest) -> Iterator[str]:
