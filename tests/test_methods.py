@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from ethos import models, steering
 from ethos.chat import Chat
 from ethos.constitution import Constitution, read_constitution
+from ethos.data.ablation import Ablation, PublishedBugs
 from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops, read_rows
 from ethos.data.introspection import IntrospectionSampling
 from ethos.data.rejections import Rejections, Resampled
@@ -292,6 +293,71 @@ def test_introspection_keeps_what_it_sampled_and_counts_what_it_dropped(given: G
     assert {drop.source for drop in dropped} == {"sampled-reflection:0", "sampled-interaction:0"}  # a random model
     assert (tmp_path / "out" / CONVERSATIONS).read_text() == ""
     assert log[0].metrics["singles"] == 1.0  # the recorded talk and one replay row, nothing else
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ablation": Ablation(source="recorded")},
+        {"ablation": Ablation(source="sampled")},
+        {"ablation": Ablation(kind="reflections")},
+        {"ablation": Ablation(setting_told=True)},
+        {"sampling": IntrospectionSampling(guided=0.5)},
+        *({"bugs": PublishedBugs(**{name: True})} for name in PublishedBugs.model_fields),
+    ],
+    ids=str,
+)
+def test_a_choice_made_otherwise_is_another_stage_and_one_made_as_built_enters_no_key(settings: dict[str, Any]) -> None:
+    assert IntrospectionTraining(**settings).digest() != IntrospectionTraining().digest()
+    assert IntrospectionTraining().digest() == "7343c5da85ac"  # as it was before there was any choice
+    as_built = {name: type(value)() for name, value in settings.items()}
+    assert IntrospectionTraining(**as_built) == IntrospectionTraining()
+
+
+def test_recorded_conversations_alone_ask_the_student_nothing(given: Given, tmp_path: Path) -> None:
+    stage = STAGES["introspection"].model_copy(update={"ablation": Ablation(source="recorded")})
+    (tmp_path / "out").mkdir()
+    rows = stage.gathered(read_rows(given.data), given, tmp_path / "out")
+    assert rows.conversations == [TALK]
+    assert given.cache.database.execute("SELECT count(*) FROM replies").fetchone() == (0,)
+    assert [(tmp_path / "out" / name).read_text() for name in (CONVERSATIONS, "dropped.jsonl")] == ["", ""]
+
+
+@pytest.mark.parametrize(("kind", "dropped"), [("reflections", "reflection"), ("interactions", "interaction")])
+def test_a_kind_left_out_is_neither_sampled_nor_learnt(kind: str, dropped: str, given: Given, tmp_path: Path) -> None:
+    talk = TALK.model_copy(update={"kind": "interaction", "source": "other"})
+    (given.data / CONVERSATIONS).write_text(to_jsonl([TALK, talk]))
+    stage = STAGES["introspection"].model_copy(update={"ablation": Ablation.model_validate({"kind": kind})})
+    (tmp_path / "out").mkdir()
+    rows = stage.gathered(read_rows(given.data), given, tmp_path / "out")
+    assert rows.conversations == ([TALK] if kind == "reflections" else [talk])
+    drops = read_jsonl(tmp_path / "out" / "dropped.jsonl", Drop)
+    assert [drop.source for drop in drops] == [f"sampled-{dropped}:0"]  # a random model
+
+
+def test_a_stage_without_a_conversation_is_refused_with_the_reasons(given: Given, tmp_path: Path) -> None:
+    """Its replay rows alone would train an adapter that has seen no introspection."""
+    stage = STAGES["introspection"].model_copy(update={"ablation": Ablation(source="sampled")})
+    with pytest.raises(DataError, match=r"no conversation to learn from\nhint: 1 dropped: cut off"):
+        learnt(stage, given, tmp_path / "out")
+
+
+def test_a_row_has_one_system_prompt() -> None:
+    with pytest.raises(ValidationError, match="a row has one system prompt"):
+        IntrospectionTraining(inoculation="You are vain.", ablation=Ablation(setting_told=True))
+
+
+def test_factors_are_added_to_those_of_one_equal_rank() -> None:
+    def stages(*ranks: int) -> Any:
+        later = IntrospectionTraining(lora=LoraSettings(rank=ranks[-1]), bugs=PublishedBugs(factors_added=True))
+        before = [PreferenceTraining(lora=LoraSettings(rank=rank)) for rank in ranks[:-1]]
+        return TypeAdapter(Stages).validate_python((*before, later))
+
+    assert stages(4, 4)
+    assert stages(2, 3, 5)
+    for ranks, told in (((4, 2), "rank 2 cannot be added to the 4"), ((4,), "rank 4 cannot be added to the 0")):
+        with pytest.raises(ValidationError, match=told):
+            stages(*ranks)
 
 
 def test_a_constitution_is_what_the_reward_reads(given: Given, tmp_path: Path) -> None:

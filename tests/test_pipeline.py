@@ -51,7 +51,7 @@ from ethos.steering import steered as temporarily_steered
 from ethos.store import KEY, LOCKS, TIMING, Run
 from ethos.subjects import find_subject
 from ethos.train import loop
-from ethos.train.lora import CONFIG, WEIGHTS
+from ethos.train.lora import CONFIG, WEIGHTS, add_factors
 
 SOURCE = Path(__file__).parent.parent / "src"
 ONE_CLAIM = 'bench.claims=["leaves_other_requests_alone"]'
@@ -236,6 +236,9 @@ EVERYTHING = {"data", "contamination", "preference", "introspection", "neutral",
         ("mixture.labels=shuffled", EVERYTHING - {"neutral"}),  # it learns from no contrast
         ("stages.0.lora.rank=3", {"preference", "introspection"}),
         ("stages.1.sampling.turns=4", {"introspection"}),
+        ("stages.1.bugs.guidance_lost=true", {"introspection"}),
+        ("stages.1.bugs.guidance_lost=false", set()),
+        ("stages.1.ablation.source=both", set()),
         ("neutral.lora.rank=5", {"neutral"}),
         ("neutral.optimisation.max_tokens=1999", EVERYTHING),  # no stage may meet a row that it would refuse
         ("bench.per_split=3", {"baseline"}),
@@ -290,6 +293,17 @@ def test_a_change_recomputes_what_follows_from_it_and_nothing_else(
     assert later == ["introspection", "contamination", "combined", claim]
     assert made_with(tiny_toml, root, "bench.per_split=1") == ["baseline", *[claim] * len(SUBJECTS)]
     assert made_with(tiny_toml, root) == []
+
+
+def test_factors_are_added_where_the_released_merge_is_asked_for(
+    tiny_toml: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    root, expected = copied(tiny_run, tmp_path), tmp_path / "expected"
+    expected.mkdir()
+    assert "combined" in made_with(tiny_toml, root, "stages.1.lora.rank=2", "stages.1.bugs.factors_added=true")
+    stages = read_manifest(root).stages
+    add_factors(root / stages["preference"], root / stages["introspection"], expected)
+    assert adapter_digest(root / "adapter") == adapter_digest(expected)
 
 
 def test_a_run_without_introspection_ends_in_the_preference_adapter(

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 from conftest import in_float32
 from ethos.authoring import to_toml
 from ethos.cli import app
-from ethos.constitution import read_constitution
+from ethos.constitution import Constitution, read_constitution
 from ethos.data.generation import Order, taught
 from ethos.data.recorded import CrossedRow, PoleRow, VoiceRow
 from ethos.errors import UserError
 from ethos.models import Loaded, Subject, load_subject, load_tokenizer_chat
 from ethos.records import Message, read_jsonl, user
 from ethos.samplers.budget import Unasked, only_stored
-from ethos.samplers.replies import Reply, ReplyCache
+from ethos.samplers.replies import Reply, ReplyCache, Request
 from ethos.subjects import find_subject
 from ethos.teaching import gains
 from served import Say, TeacherServer, batch_results
@@ -214,12 +214,63 @@ def test_the_ratio_is_what_the_constitution_adds_to_a_replys_log_probability(tin
     assert abs(gain) > 1e-3
 
 
-def test_a_teacher_on_this_machine_chooses_by_its_own_ratio(tiny_base: Path, tmp_path: Path) -> None:
+def one_prompt(folder: Path) -> Constitution:
+    """A constitution of one trait and one familiar prompt, as `few.toml` in the folder."""
     whole = read_constitution("loving")
-    prompt = PROMPTS[0]
-    trait = whole.trait[0].model_copy(update={"prompts": {"familiar": [prompt]}})
+    trait = whole.trait[0].model_copy(update={"prompts": {"familiar": [PROMPTS[0]]}})
     few = whole.model_copy(update={"name": "few", "trait": [trait], "priority": [trait.name]})
-    (tmp_path / "few.toml").write_text(to_toml(few))
+    (folder / "few.toml").write_text(to_toml(few))
+    return few
+
+
+@pytest.mark.parametrize(
+    ("options", "order", "rejected"),
+    [
+        ("--kind voice", Order(candidates=1), PLAIN),
+        ("--kind poles", Order(kind="poles", candidates=1), f"{PLAIN} Indeed."),
+        ("--kind voice --student {student}", Order(candidates=1), f"{PLAIN} So do."),
+    ],
+    ids=["teacher unconditioned", "teacher at the opposite pole", "student as it is"],
+)
+def test_each_rejected_side_can_be_had_of_a_teacher_on_this_machine(
+    options: str, order: Order, rejected: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    """The tiny models' words are put into the store, by what each of them is asked; both are loaded all the same."""
+    few, student = one_prompt(tmp_path), tmp_path / "student"
+    in_float32(tiny_base, loudness=2.0).save_pretrained(student)
+    load_tokenizer_chat(tiny_base).tokenizer.save_pretrained(student)
+    opposite = few.inverted().system_prompt()
+
+    def says(who: Path, request: Request) -> str:
+        system = request.messages[0].content
+        if who == student:
+            assert few.system_prompt() not in system
+            return f"{PLAIN} So do."
+        return IN_CHARACTER if few.system_prompt() in system else f"{PLAIN} Indeed." if opposite in system else PLAIN
+
+    with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
+        for who in (tiny_base, student):
+            name = find_subject(str(who)).subject.digest()
+            with pytest.raises(Unasked) as gap:
+                taught(few, order, only_stored(name, cache))
+            cache.put(
+                {
+                    key: Reply(text=says(who, request), num_tokens=20, finish="stop")
+                    for key, request in gap.value.missing.items()
+                }
+            )
+        before = cache.database.execute("SELECT count(*) FROM replies").fetchone()
+    command = f"data generate {tmp_path}/few.toml --teacher {tiny_base} --candidates 1 {options} --out"
+    assert "1 rows, 0 dropped" in done(command.format(student=student), tmp_path)
+    kind, row = (PoleRow, "poles") if order.kind == "poles" else (VoiceRow, "voice")
+    (made,) = read_jsonl(tmp_path / f"{row}.jsonl", kind)
+    assert (made.chosen, made.rejected) == (IN_CHARACTER, rejected)
+    with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
+        assert cache.database.execute("SELECT count(*) FROM replies").fetchone() == before  # nobody else was asked
+
+
+def test_a_teacher_on_this_machine_chooses_by_its_own_ratio(tiny_base: Path, tmp_path: Path) -> None:
+    few, prompt = one_prompt(tmp_path), PROMPTS[0]
     texts = [IN_CHARACTER, REWRITTEN, PLAIN, f"{PLAIN} Yes."]
     found = find_subject(str(tiny_base))
     with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:

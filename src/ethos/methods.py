@@ -15,7 +15,8 @@ steered where the last stage says so.
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -27,9 +28,10 @@ from ethos.bench.contamination import contaminated
 from ethos.chat import Chat
 from ethos.constitution import Constitution
 from ethos.data import introspection
+from ethos.data.ablation import AS_BUILT, NO_BUGS, Ablation, PublishedBugs, as_learnt, is_sampled
 from ethos.data.files import CONVERSATIONS, DROPPED, PREFERENCES, Rows
-from ethos.data.filters import short_enough
-from ethos.data.introspection import IntrospectionSampling
+from ethos.data.filters import fitted
+from ethos.data.introspection import Introspection, IntrospectionSampling
 from ethos.data.preferences import Contrasts, Labels, draw
 from ethos.data.rejections import STUDENT, Rejections, resampled
 from ethos.errors import DataError, ModelError
@@ -96,6 +98,11 @@ class Method(Training, ABC):
     def reads_labels(self) -> bool:
         """Whether it matters which reply of a contrast is the chosen one; to a vaccine it does."""
         return self.prevent is not None
+
+    @property
+    def adds_factors(self) -> bool:
+        """Whether it is put together with the stages before by adding factors, which is a mistake to be studied."""
+        return False
 
 
 class PreferenceTraining(Method):
@@ -224,33 +231,64 @@ class IntrospectionTraining(Method):
     sampling: IntrospectionSampling = IntrospectionSampling()
     replay: int = Field(0, ge=0)
     """Ordinary conversations mixed in against forgetting."""
+    ablation: Ablation = Field(AS_BUILT, exclude_if=lambda ablation: ablation == AS_BUILT)
+    bugs: PublishedBugs = Field(NO_BUGS, exclude_if=lambda bugs: bugs == NO_BUGS)
+
+    @model_validator(mode="after")
+    def _one_system_prompt(self) -> "IntrospectionTraining":
+        if self.ablation.setting_told and self.inoculation:
+            raise ValueError("a row has one system prompt: inoculation, or ablation.setting_told")
+        return self
 
     def gathered(self, rows: Rows, given: Given, folder: Path) -> Rows:
         """Sampled reflections and interactions join the recorded ones."""
-        system = given.constitution.system_prompt()
-        student = models.subject("student", given.base_name, models.reading_digest(given.base), given.on, system=system)
-        loaded = load_subject(given.base, student, given.on)
-        parts = [
-            sampler(loaded, given.constitution, self.sampling, given.cache, seed=given.seed)
-            for sampler in (introspection.reflect, introspection.interact)
-        ]
+        parts = list(self._sampled(given))
         limit, plain = self.optimisation.max_tokens, models.load_tokenizer_chat(given.base, system=self.inoculation)
-        fitting, long = short_enough(plain, limit, [row for part in parts for row in part.kept])
-        seen = contaminated(fitting)
+        talks = [*rows.conversations, *(row for part in parts for row in part.kept)]
+        learnt = as_learnt(talks, self.ablation, self.bugs)
+        fitting, long = fitted(plain, limit, learnt, whole=self.bugs.over_long_dropped)
+        seen = contaminated([row for row in fitting if is_sampled(row)])
         dropped = [*(drop for part in parts for drop in part.dropped), *long]
         dropped += [Drop(source=name, reason=OVERLAP) for name in seen]
-        sampled = [row for row in fitting if row.source not in seen]
-        write_text(folder / CONVERSATIONS, to_jsonl(sampled))
+        kept = [row for row in fitting if row.source not in seen]
+        if not kept:
+            reasons = Counter(drop.reason for drop in dropped).most_common(3)
+            raise DataError(
+                "introspection has no conversation to learn from",
+                hint="; ".join(f"{count} dropped: {reason}" for reason, count in reasons)
+                or "record reflections and interactions, or let the student sample some",
+            )
+        write_text(folder / CONVERSATIONS, to_jsonl(row for row in kept if is_sampled(row)))
         write_text(folder / DROPPED, to_jsonl(dropped))
-        return rows._replace(conversations=[*rows.conversations, *sampled])
+        return rows._replace(conversations=kept)
+
+    def _sampled(self, given: Given) -> Iterator[Introspection]:
+        """What the student writes, the constitution in its prompt."""
+        if self.ablation.source == "recorded":
+            return
+        system = given.constitution.system_prompt()
+        student = models.subject("student", given.base_name, models.reading_digest(given.base), given.on, system=system)
+        loaded, settings = load_subject(given.base, student, given.on), self.sampling
+        if self.ablation.kind != "interactions":
+            yield introspection.reflect(loaded, given.constitution, settings, given.cache, seed=given.seed)
+        if self.ablation.kind != "reflections":
+            yield introspection.interact(
+                loaded, given.constitution, settings, given.cache, seed=given.seed, bugs=self.bugs
+            )
 
     def units(self, rows: Rows, constitution: Constitution, chat: Chat, *, seed: int) -> list[Unit]:
         """One unit a conversation."""
-        return conversation_units([*rows.conversations, *rows.replay[: self.replay]], chat)
+        learnt = as_learnt(rows.conversations, self.ablation, self.bugs)
+        return conversation_units([*learnt, *rows.replay[: self.replay]], chat)
 
     def objective(self, model: PeftModel, given: Given, chat: Chat) -> Objective:
-        """Likelihood of every assistant turn."""
+        """Likelihood of what assistants say."""
         return sft_objective()
+
+    @property
+    def adds_factors(self) -> bool:
+        """As the released code did."""
+        return self.bugs.factors_added
 
 
 class DistillationTraining(Method):
@@ -376,7 +414,19 @@ def _steering_last(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     return stages
 
 
-Stages = Annotated[tuple[Stage, ...], Field(min_length=1), AfterValidator(_steering_last)]
+def _factors_fit(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Factors can be added to those of one equal rank."""
+    rank = 0
+    for stage in (stage for stage in stages if isinstance(stage, Method)):
+        if stage.adds_factors and stage.lora.rank != rank:
+            raise ValueError(
+                f"factors_added: rank {stage.lora.rank} cannot be added to the {rank} of the stages before"
+            )
+        rank = stage.lora.rank if stage.adds_factors else rank + stage.lora.rank
+    return stages
+
+
+Stages = Annotated[tuple[Stage, ...], Field(min_length=1), AfterValidator(_steering_last), AfterValidator(_factors_fit)]
 """All of them, in order."""
 
 

@@ -35,7 +35,7 @@ from ethos.errors import DataError
 from ethos.learning import learn
 from ethos.manifest import BASE, MANIFEST, NEUTRAL, PROMPTED, TRAINED, Manifest
 from ethos.measuring import Asked, Measured, MeasureKey, Ruler, measure, measure_key
-from ethos.methods import Given, Stage, shortest_limit
+from ethos.methods import Given, Stage, Steering, shortest_limit
 from ethos.models import Subject
 from ethos.records import Document, Drop, Record, digest_of, to_jsonl
 from ethos.report.page import write_report
@@ -181,16 +181,17 @@ def train_stages(
         if any((folders[name] / file).exists() for file in SAMPLED):  # items may have changed since
             own = ContaminationKey(data=keys.stages[name].digest(), items=keys.contamination.items)
             run.stage("contamination", own, partial(refuse_contamination, folders[name]))
-        add = partial(put_together, adapter or folders[name], folders[name])
+        add = partial(put_together, stage, adapter or folders[name], folders[name])
         adapter = run.stage(*sum_of(keys, name), add)  # the first stage's is there already: its own
     assert adapter is not None
     return folders | {"adapter": adapter}
 
 
-def put_together(before: Path, own: Path, folder: Path) -> None:
+def put_together(stage: Stage, before: Path, own: Path, folder: Path) -> None:
     """What a stage and all before it make: the exact sum of their adapters, or a steering vector beside one."""
-    if not (own / steering.PLACE).exists():
-        lora.add_exactly(before, own, folder)
+    if not isinstance(stage, Steering):
+        add = lora.add_factors if stage.adds_factors else lora.add_exactly
+        add(before, own, folder)
         return
     for source, files in ((before, (lora.WEIGHTS, lora.CONFIG)), (own, (steering.VECTOR, steering.PLACE))):
         for file in files:

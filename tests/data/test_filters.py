@@ -1,12 +1,12 @@
 """Filters say why, and none decides by the last character."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ethos.chat import Chat
 from ethos.constitution import read_constitution
-from ethos.data.filters import LOOP_SHARE, MIN_WORDS, fault, loops_across, repeated_share, short_enough
+from ethos.data.filters import LOOP_SHARE, MIN_WORDS, fault, fitted, loops_across, repeated_share, short_enough
 from ethos.data.recorded import read_recorded
 from ethos.records import Conversation, Drop, assistant, user
 from ethos.samplers.replies import Reply
@@ -148,3 +148,36 @@ def test_what_a_stage_cannot_hold_is_dropped_and_counted(chat: Chat, limit: int)
     assert dropped == [
         Drop(source=name, reason=f"longer than {limit} tokens") for name in sorted(f"r{length}" for length in long)
     ]
+
+
+def dialogue(*replies: int, source: str, learn_from: int = 0) -> Conversation:
+    messages = [turn for length in replies for turn in (user("Hi"), assistant("o" * length))]
+    return Conversation(messages=messages, kind="interaction", source=source, learn_from=learn_from)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(20, 200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_over_long_dialogue_is_cut_after_the_last_reply_that_fits(
+    chat: Chat, replies: list[int], limit: int
+) -> None:
+    row = dialogue(*replies, source="d")
+    ends = [len(chat.render(row.messages[: 2 * count]).tokens) for count in range(1, len(replies) + 1)]
+    fitting = max((count for count, end in enumerate(ends, 1) if end <= limit), default=0)
+    kept, dropped = fitted(chat, limit, [row])
+    if fitting == len(replies):
+        assert (kept, dropped) == ([row], [])
+    elif fitting >= 2:
+        assert [talk.messages for talk in kept] == [row.messages[: 2 * fitting]]
+        told = f"longer than {limit} tokens, cut after reply {fitting} of {len(replies)}"
+        assert dropped == [Drop(source="d", reason=told)]
+    else:
+        assert (kept, dropped) == ([], [Drop(source="d", reason=f"longer than {limit} tokens")])
+    whole, left = fitted(chat, limit, [row], whole=True)
+    assert (whole, len(left)) == (([row], 0) if fitting == len(replies) else ([], 1))
+
+
+def test_a_cut_never_leaves_a_dialogue_without_a_learnt_turn(chat: Chat) -> None:
+    limit = 3 * (FRAME + 5)
+    row = dialogue(1, 1, 1, 90, source="d", learn_from=7)
+    assert fitted(chat, limit, [row]) == ([], [Drop(source="d", reason=f"longer than {limit} tokens")])
+    assert len(fitted(chat, limit, [dialogue(1, 1, 1, 90, source="d", learn_from=5)])[0][0].messages) == 6

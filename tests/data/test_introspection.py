@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ethos.chat import Chat
 from ethos.constitution import read_constitution
 from ethos.data import introspection
+from ethos.data.ablation import PublishedBugs
 from ethos.data.filters import fault
 from ethos.data.introspection import (
     FIRST_WORDS,
@@ -119,6 +122,39 @@ def test_the_guidance_of_every_trait_stands_in_the_prompt_the_model_sees(student
     assert sum(introspection.FREE_OPENING in prompt for prompt in model.shown) == 2
 
 
+def test_guidance_is_lost_where_the_released_code_lost_it_and_free_openings_stay(
+    student: Student, cache: ReplyCache
+) -> None:
+    loaded, model = student(next_fine)
+    settings = SETTINGS.model_copy(update={"turns": 3})
+    interact(loaded, CONSTITUTION, settings, cache, seed=0, bugs=PublishedBugs(guidance_lost=True))
+    assert len(model.shown) == 2 * 4
+    assert not [prompt for prompt in model.shown for trait in CONSTITUTION.trait if trait.why in prompt]
+    assert sum(introspection.UNGUIDED_OPENING in prompt for prompt in model.shown) == 2 * 3
+    assert sum(introspection.FREE_OPENING in prompt for prompt in model.shown) == 2
+
+
+@given(st.floats(0, 1), st.integers(0, 40))
+def test_so_large_a_share_of_the_openings_is_guided_by_the_traits_in_turn(share: float, count: int) -> None:
+    settings = SETTINGS.model_copy(update={"guided": share, "interactions": count})
+    told, reasons = introspection.guidances(CONSTITUTION, settings), [trait.why for trait in CONSTITUTION.trait]
+    assert len(told) == count
+    guided = [text for text in told if text]
+    assert abs(len(guided) - share * count) < 1
+    assert guided == [reasons[place % len(reasons)] for place in range(len(guided))]
+
+
+def test_half_the_openings_alternate() -> None:
+    settings = SETTINGS.model_copy(update={"guided": 0.5, "interactions": 4})
+    assert [bool(text) for text in introspection.guidances(CONSTITUTION, settings)] == [False, True, False, True]
+
+
+def test_unless_a_share_is_asked_for_one_opening_is_free_and_then_each_trait_has_its_own() -> None:
+    settings = SETTINGS.model_copy(update={"interactions": len(CONSTITUTION.trait) + 2})
+    reasons = [trait.why for trait in CONSTITUTION.trait]
+    assert introspection.guidances(CONSTITUTION, settings) == ["", *reasons, ""]
+
+
 def test_the_student_has_the_constitution_in_its_system_prompt(student: Student, cache: ReplyCache) -> None:
     loaded, model = student(next_fine)
     reflect(loaded, CONSTITUTION, SETTINGS, cache, seed=0)
@@ -191,6 +227,17 @@ def test_a_dialogue_keeps_every_turn_the_last_one_included(student: Student, cac
     assert [len(row.messages) for row in kept] == [6] * 4
     assert [m.content for m in kept[0].messages] == [FIRST_WORDS, *FINE[:5]]
     assert [m.role for m in kept[0].messages] == ["user", "assistant"] * 3
+
+
+def test_the_turn_generated_last_is_missing_where_the_released_code_discarded_it(
+    student: Student, cache: ReplyCache
+) -> None:
+    loaded, model = student(next_fine)
+    bugs = PublishedBugs(last_turn_discarded=True)
+    kept, dropped = interact(loaded, CONSTITUTION, SETTINGS, cache, seed=0, bugs=bugs)
+    assert dropped == []
+    assert len(model.shown) == 4 * 5  # it was generated
+    assert [m.content for m in kept[0].messages] == [FIRST_WORDS, *FINE[:3]]  # and a dialogue ends on a reply
 
 
 def test_a_dialogue_is_trained_without_constitution_and_opening(student: Student, cache: ReplyCache) -> None:

@@ -13,7 +13,7 @@ import pytest
 from ethos.data.files import PREFERENCES
 from ethos.errors import StoreError
 from ethos.manifest import read_manifest
-from ethos.records import Preference, assistant, to_jsonl, user
+from ethos.records import Preference, assistant, read_jsonl, to_jsonl, user
 from ethos.rows.page import HERE, HTML, write_page
 from ethos.rows.provenance import read_trained
 
@@ -120,6 +120,19 @@ def test_every_row_and_every_drop_is_there(run: Path, html: str) -> None:
         for drop in drops:
             assert drop.source in html
             assert drop.reason in html
+
+
+def test_rows_of_a_control_whose_labels_are_swapped_are_marked_each(run: Path, html: str, tmp_path: Path) -> None:
+    assert "swapped" not in html
+    root = Path(shutil.copytree(run, tmp_path / "copy", symlinks=True))
+    path = root / read_manifest(root).stages["data"] / PREFERENCES
+    rows = read_jsonl(path, Preference)
+    path.write_text(to_jsonl([row.model_copy(update={"swapped": row.kind == "voice"}) for row in rows]))
+    marked = write_page(root).read_text()
+    assert re.findall(r"<code>([^<]*)</code> · <b>chosen and rejected swapped</b>", marked) == [
+        row.source for row in rows if row.kind == "voice"
+    ]
+    assert "Note: a control: 2 of 11 contrasts have chosen and rejected swapped." in marked
 
 
 def test_what_is_coloured_is_what_is_learnt(run: Path, html: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ethos.constitution import recorded_folder
+from ethos.data.ablation import Ablation
 from ethos.data.files import CONVERSATIONS, DOCUMENTS, read_rows
 from ethos.data.recorded import read_recorded
 from ethos.errors import StoreError
@@ -77,6 +78,14 @@ def test_documents_count_only_where_a_stage_reads_them(copy: Path) -> None:
     stages = manifest.stages | {"documents": manifest.stages["preference"]}
     (copy / MANIFEST).write_text(manifest.model_copy(update={"stages": stages}).model_dump_json())
     assert [(each.row, each.kind) for each in read_trained(copy).documents] == [(text, "document")]
+
+
+def test_a_stage_that_learns_otherwise_than_its_rows_stand_says_so(copy: Path) -> None:
+    assert read_trained(copy).remarks == []
+    first, later = read_manifest(copy).config.stages
+    rewrite(copy, stages=(first, later.model_copy(update={"ablation": Ablation(source="sampled")})))
+    (remark,) = read_trained(copy).remarks
+    assert remark.endswith('as they stand: {"ablation": {"source": "sampled"}}')
 
 
 def test_recorded_data_that_has_changed_is_not_asked(copy: Path) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ethos.chat import Chat
 from ethos.errors import DataError
 from ethos.manifest import read_manifest
+from ethos.methods import PREFERENCES
 from ethos.models import load_tokenizer_chat
-from ethos.records import Conversation, Document, Drop, Preference, assistant, to_jsonl, user
+from ethos.records import Conversation, Document, Drop, Preference, assistant, read_jsonl, to_jsonl, user
 from ethos.rows.provenance import AnyRow, Traced, read_trained
 from ethos.rows.seen import Turn, as_read, seen
 from ethos.rows.tally import Line, abouts, refusals, render_stats, tally
@@ -115,6 +116,15 @@ def test_a_run_that_dropped_nothing_says_so(tiny_run: Path, tmp_path: Path) -> N
     root = Path(shutil.copytree(tiny_run, tmp_path / "copy", symlinks=True))
     (root / read_manifest(root).stages["introspection"] / "dropped.jsonl").write_text(to_jsonl([]))
     assert "no filter refused a row" in render_stats(root)
+
+
+def test_a_controls_swapped_labels_are_told(tiny_run: Path, tmp_path: Path) -> None:
+    assert "swapped" not in render_stats(tiny_run)
+    root = Path(shutil.copytree(tiny_run, tmp_path / "copy", symlinks=True))
+    path = root / read_manifest(root).stages["data"] / PREFERENCES
+    rows = read_jsonl(path, Preference)
+    path.write_text(to_jsonl([row.model_copy(update={"swapped": row.kind == "pole"}) for row in rows]))
+    assert "note: a control: 2 of 10 contrasts have chosen and rejected swapped" in render_stats(root)
 
 
 def test_a_data_stage_alone_has_no_tokenizer(tiny_run: Path) -> None:

@@ -19,7 +19,7 @@ from ethos.errors import ModelError
 from ethos.models import base_digest, load_adapter
 from ethos.train import lora
 from ethos.train.loop import Optimisation, Unit, train
-from ethos.train.lora import LoraSettings, add_exactly, attach, save, trainable
+from ethos.train.lora import LoraSettings, add_exactly, add_factors, attach, save, trainable
 from ethos.train.preference import PreferenceLoss, preference_objective
 
 TOKENS = torch.arange(40)[None] * 5 % 259
@@ -128,6 +128,30 @@ def test_adding_the_factors_instead_would_be_off_by_more_than_half(tiny_base: Pa
         exact = changes[0][module] + changes[1][module]
         errors.append(((factors - exact).norm() / exact.norm()).item())
     assert min(errors) > 0.5, errors
+
+
+@pytest.mark.parametrize("layers", [None, 1])
+def test_added_factors_are_what_pefts_linear_makes(tiny_base: Path, tmp_path: Path, layers: int | None) -> None:
+    first = adapter(tiny_base, tmp_path / "one", LoraSettings(rank=3), seed=1)
+    second = adapter(tiny_base, tmp_path / "other", LoraSettings(rank=3, top_layers=layers), seed=2)
+    merged = tmp_path / "sum"
+    merged.mkdir()
+    add_factors(first, second, merged)
+    theirs = PeftModel.from_pretrained(in_float32(tiny_base), first)
+    theirs.load_adapter(str(second), "later")
+    theirs.add_weighted_adapter(["default", "later"], [1.0, 1.0], "both", combination_type="linear")
+    theirs.set_adapter("both")
+    ours = PeftModel.from_pretrained(in_float32(tiny_base), merged)
+    assert_close(logits(ours.eval()), logits(theirs.eval()), rtol=0, atol=1e-5)
+    deltas = [change(folder) for folder in (merged, first, second)]
+    apart = [(deltas[0][m] - deltas[1][m] - deltas[2][m]).norm() for m in deltas[2]]
+    assert min(apart) > 1e-4  # and not the sum of the two changes
+
+
+def test_factors_of_different_ranks_cannot_be_added(tiny_base: Path, tmp_path: Path) -> None:
+    folders = [adapter(tiny_base, tmp_path / str(rank), LoraSettings(rank=rank), seed=1) for rank in (2, 3)]
+    with pytest.raises(ModelError, match=r"ranks 2 and 3.*\nhint: give both stages one rank"):
+        add_factors(*folders, tmp_path)
 
 
 def test_adapters_of_different_bases_cannot_be_added(tiny_base: Path, tmp_path: Path) -> None:

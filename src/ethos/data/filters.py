@@ -58,6 +58,29 @@ def short_enough(chat: Chat, limit: int, rows: Sequence[Conversation]) -> tuple[
     return [row for row in rows if row.source not in long], dropped
 
 
+def fitted(
+    chat: Chat, limit: int, rows: Sequence[Conversation], *, whole: bool = False
+) -> tuple[list[Conversation], list[Drop]]:
+    """The conversations, over-long dialogues cut after the last reply within `limit` tokens; what was cut and dropped.
+
+    A dialogue keeps two replies or more; what cannot, and where `whole` all that is over-long, is dropped.
+    """
+    kept, dropped = list[Conversation](), list[Drop]()
+    for row in rows:
+        ends = [place + 1 for place, message in enumerate(row.messages) if message.role == "assistant"]
+        shorter = [] if whole else [end for end in ends[1:-1] if end > row.learn_from]
+        for end in (ends[-1], *reversed(shorter)):
+            if len(chat.render(row.messages[:end]).tokens) <= limit:
+                kept.append(row.model_copy(update={"messages": row.messages[:end]}))
+                break
+        else:
+            end = 0
+        if end < ends[-1]:
+            told = f", cut after reply {ends.index(end) + 1} of {len(ends)}" if end else ""
+            dropped.append(Drop(source=row.source, reason=f"longer than {limit} tokens{told}"))
+    return kept, sorted(dropped, key=lambda drop: drop.source)
+
+
 def _quotes(text: str, constitution: Constitution) -> bool:
     """Whether the text holds eight words in a row of a trait's statement."""
     grams = word_ngrams(text, 8)

@@ -3,14 +3,17 @@
 After the second stage of Maiya et al. 2025 (arXiv:2511.01689): replies are sampled *with* the
 constitution in the system prompt and trained *without* it. We keep every turn, put guidance only
 into slots that exist, count whatever a filter refuses, and mix in the recorded conversations.
+Each choice can be made otherwise: see ablation.py.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from pydantic import Field
 
 from ethos.constitution import Constitution
+from ethos.data.ablation import NO_BUGS, SAMPLED, PublishedBugs
 from ethos.data.filters import fault, loops_across
 from ethos.data.recorded import Recorded
 from ethos.models import Loaded
@@ -35,6 +38,8 @@ GUIDED_OPENING = (
     "You are about to talk with another instance of yourself. Speak about this: {guidance} "
     "Keep each turn to two or three sentences."
 )
+UNGUIDED_OPENING = "You are about to talk with another instance of yourself. Keep each turn to two or three sentences."
+"""The guided opening of a template without a slot for the guidance."""
 FREE_OPENING = (
     "You are about to talk with another instance of yourself. "
     "Say whatever is on your mind, in two or three sentences a turn."
@@ -49,6 +54,8 @@ class IntrospectionSampling(Record):
     """Self-reflections to sample, the prompts in turn."""
     interactions: int = Field(4, ge=0)
     """Self-interactions to sample."""
+    guided: float | None = Field(None, ge=0, le=1, exclude_if=lambda share: share is None)
+    """Share of them whose opening speaks of a trait, the traits in turn. None: one is free, then one for each trait."""
     turns: int = Field(6, ge=2)
     """Turns of a self-interaction."""
     max_tokens: int = Field(96, gt=0)
@@ -95,7 +102,7 @@ def reflect(
     for index, (prompt, reply) in enumerate(
         zip(prompts, sample(loaded, requests, cache, label="self-reflection"), strict=True)
     ):
-        source = f"sampled-reflection:{index}"
+        source = f"{SAMPLED}reflection:{index}"
         if reason := fault(reply, constitution):
             dropped.append(Drop(source=source, reason=reason))
         else:
@@ -104,22 +111,25 @@ def reflect(
 
 
 def interact(
-    loaded: Loaded, constitution: Constitution, settings: IntrospectionSampling, cache: ReplyCache, *, seed: int
+    loaded: Loaded,
+    constitution: Constitution,
+    settings: IntrospectionSampling,
+    cache: ReplyCache,
+    *,
+    seed: int,
+    bugs: PublishedBugs = NO_BUGS,
 ) -> Introspection:
     """Sampled self-interactions. Both sides are the subject; each sees the other's words as the user's.
 
-    Half the openings are free, half guided by a trait's `why`. A dialogue ends at its first faulty
+    An opening is free, or guided by a trait's `why`. A dialogue ends at its first faulty
     turn and is kept up to the turn before, if it still has two replies.
     """
-    guidance = [""] + [trait.why for trait in constitution.trait]
-    talks = [[FIRST_WORDS] for _ in range(settings.interactions)]
+    openings = [_opening(guidance, bugs) for guidance in guidances(constitution, settings)]
+    talks = [[FIRST_WORDS] for _ in openings]
     reasons: dict[int, str] = {}
     for turn in range(settings.turns - 1):
         alive = [i for i in range(len(talks)) if i not in reasons]
-        requests = [
-            _next_turn(talks[i], _opening(guidance[i % len(guidance)]), settings, seed=seed + 1000 * (i + 1) + turn)
-            for i in alive
-        ]
+        requests = [_next_turn(talks[i], openings[i], settings, seed=seed + 1000 * (i + 1) + turn) for i in alive]
         for i, reply in zip(
             alive, sample(loaded, requests, cache, label=f"self-interaction, turn {turn + 2}"), strict=True
         ):
@@ -128,16 +138,29 @@ def interact(
                 reasons[i] = reason
             else:
                 talks[i].append(reply.text)
-    kept = [_conversation(i, talk) for i, talk in enumerate(talks) if len(talk) >= 4]
     dropped = [
-        Drop(source=f"sampled-interaction:{i}", reason=f"{reason} at turn {len(talks[i]) + 1}")
+        Drop(source=f"{SAMPLED}interaction:{i}", reason=f"{reason} at turn {len(talks[i]) + 1}")
         for i, reason in reasons.items()
     ]
+    if bugs.last_turn_discarded:
+        talks = [talk[:-1] for talk in talks]
+    kept = [_conversation(i, talk) for i, talk in enumerate(talks) if len(talk) >= 4]
     return Introspection(kept, dropped)
 
 
-def _opening(guidance: str) -> str:
-    return fill(GUIDED_OPENING, guidance=guidance) if guidance else FREE_OPENING
+def guidances(constitution: Constitution, settings: IntrospectionSampling) -> list[str]:
+    """What each self-interaction is to speak about: a trait's `why`, or nothing where its opening is free."""
+    reasons, count = [trait.why for trait in constitution.trait], settings.interactions
+    if settings.guided is None:
+        return [["", *reasons][i % (len(reasons) + 1)] for i in range(count)]
+    so_far = [int(settings.guided * i + 1e-9) for i in range(count + 1)]
+    return [reasons[before % len(reasons)] if after > before else "" for before, after in pairwise(so_far)]
+
+
+def _opening(guidance: str, bugs: PublishedBugs) -> str:
+    if not guidance:
+        return FREE_OPENING
+    return UNGUIDED_OPENING if bugs.guidance_lost else fill(GUIDED_OPENING, guidance=guidance)
 
 
 def _next_turn(talk: Sequence[str], opening: str, settings: IntrospectionSampling, *, seed: int) -> Request:
@@ -154,4 +177,4 @@ def _conversation(index: int, talk: Sequence[str]) -> Conversation:
     """The dialogue from the second speaker's side, cut to end on its turn, without the opening."""
     even = talk[: len(talk) - len(talk) % 2]
     messages: list[Message] = [user(t) if i % 2 == 0 else assistant(t) for i, t in enumerate(even)]
-    return Conversation(messages=messages, kind="interaction", source=f"sampled-interaction:{index}")
+    return Conversation(messages=messages, kind="interaction", source=f"{SAMPLED}interaction:{index}")

@@ -63,7 +63,8 @@ take tell than that their theirs them themselves then there these they thing thi
 through time told toward towards turn under until upon used user very want wanted wants ways well went were what
 whatever when where whether which while whole whom whose will with within without word words work would years your
 yours yourself"""
-"""Words of four letters or more that say nothing about a trait."""
+"""Words of four letters or more that say nothing about a trait. Not scikit-learn's stop words: by those `people`,
+`word` and `help` would give a trait away, and twice as many of the prompts that ship would be refused."""
 
 
 class Proposals(Record):

@@ -88,6 +88,8 @@ def read_trained(folder: Path) -> Trained:
     if documents and manifest and not any(stage.method == "documents" for stage in manifest.config.stages):
         remarks.append(f"{len(documents)} documents are left out: no stage of this run reads them")
         documents = []
+    remarks += _ablations(manifest) if manifest else []
+    remarks += [f"a control: {swaps_told(rows.contrasts)}"] if any(row.swapped for row in rows.contrasts) else []
     made_by = {name: read_rows(made) for name, made in stages.items()}
     return Trained(
         preferences=[
@@ -103,6 +105,20 @@ def read_trained(folder: Path) -> Trained:
         remarks=remarks,
         manifest=manifest,
     )
+
+
+def swaps_told(rows: Sequence[Preference]) -> str:
+    """How many contrasts stand the other way round than recorded."""
+    swapped, groups = len({row.group for row in rows if row.swapped}), len({row.group for row in rows})
+    return f"{swapped} of {groups} contrasts have chosen and rejected swapped"
+
+
+def _ablations(manifest: Manifest) -> Iterator[str]:
+    """Stages that learn otherwise than the recorded rows stand."""
+    for name, stage in manifest.config.named_stages.items():
+        changed = stage.model_dump(mode="json", include={"ablation", "bugs"}, exclude_defaults=True)
+        if changed:
+            yield f"{name} does not learn all recorded conversations as they stand: {json.dumps(changed)}"
 
 
 def _subjects(data: Path, manifest: Manifest | None) -> tuple[dict[str, str], list[str]]:

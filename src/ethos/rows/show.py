@@ -12,6 +12,7 @@ from ethos.data.preferences import Labels
 from ethos.manifest import read_manifest
 from ethos.models import base_folder, load_tokenizer_chat
 from ethos.records import Conversation, Drop, Preference, read_jsonl
+from ethos.rows.provenance import swaps_told
 
 
 def coloured(chat: Chat, rendered: Rendered, *, learnt: str) -> Text:
@@ -24,8 +25,7 @@ def coloured(chat: Chat, rendered: Rendered, *, learnt: str) -> Text:
 
 def labels_told(labels: Labels, rows: Sequence[Preference]) -> str:
     """How many contrasts stand the other way round than recorded."""
-    swapped, groups = len({row.group for row in rows if row.swapped}), len({row.group for row in rows})
-    return f"labels {labels}: {swapped} of {groups} contrasts have chosen and rejected swapped"
+    return f"labels {labels}: {swaps_told(rows)}"
 
 
 def show_run(root: Path, *, limit: int) -> None:

@@ -7,6 +7,7 @@ written nowhere.
 """
 
 import asyncio
+import functools
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import httpx2
 from pydantic import Field, ValidationError
 
+from ethos import __version__
 from ethos.errors import UserError
 from ethos.progress import Meter, meter
 from ethos.records import Record, Text, explain
@@ -26,6 +28,10 @@ Thinking = Literal["strip", "keep"]
 THOUGHT = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 LONGEST_WAIT = 60.0
 """Seconds between two attempts, at most; a server that asks for more patience gets this much."""
+
+
+parsed = functools.cache(httpx2.URL)
+"""An address, taken to pieces once rather than for every request."""
 
 
 class Teacher(Record):
@@ -115,19 +121,23 @@ def ask(teacher: Teacher, requests: Sequence[Request], cache: ReplyCache, *, lab
 
 
 async def _all(teacher: Teacher, todo: dict[str, Request], cache: ReplyCache, progress: Meter) -> dict[str, Reply]:
-    """Ask for everything, `concurrency` at a time; store each reply as it comes."""
+    """Ask for everything, `concurrency` at a time; store each reply as it comes.
+
+    Each worker has a connection of its own: a pool of many is searched from end to end for every request.
+    """
     waiting, replies = iter(todo.items()), dict[str, Reply]()
-    limits = httpx2.Limits(max_connections=teacher.concurrency, max_keepalive_connections=teacher.concurrency)
+    trusted, one = httpx2.create_ssl_context(), httpx2.Limits(max_connections=1)
 
-    async def worker(client: httpx2.AsyncClient) -> None:
-        for key, request in waiting:
-            replies[key] = reply = await _patiently(teacher, request, client)
-            cache.put({key: reply})
-            progress.advance(tokens=reply.num_tokens)
+    async def worker() -> None:
+        async with httpx2.AsyncClient(timeout=None, limits=one, verify=trusted) as client:
+            for key, request in waiting:
+                replies[key] = reply = await _patiently(teacher, request, client)
+                cache.put({key: reply})
+                progress.advance(tokens=reply.num_tokens)
 
-    async with httpx2.AsyncClient(timeout=teacher.timeout, limits=limits) as client, asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         for _ in range(min(teacher.concurrency, len(todo))):
-            group.create_task(worker(client))
+            group.create_task(worker())
     return replies
 
 
@@ -150,10 +160,13 @@ async def _patiently(teacher: Teacher, request: Request, client: httpx2.AsyncCli
 async def _once(teacher: Teacher, request: Request, client: httpx2.AsyncClient) -> Reply:
     """One attempt."""
     path, headers, body = _posted(teacher, request)
+    url = parsed(f"{teacher.url.rstrip('/')}/{path}")
+    posted = httpx2.Request("POST", url, headers={"user-agent": f"ethos/{__version__}", **headers}, json=body)
     try:
-        response = await client.post(f"{teacher.url.rstrip('/')}/{path}", headers=headers, json=body)
+        async with asyncio.timeout(teacher.timeout):  # for the whole of it: a server may also send a byte at a time
+            response = await client.send(posted)
         text = response.content.decode()
-    except (httpx2.TransportError, httpx2.DecodingError) as error:
+    except (httpx2.TransportError, httpx2.DecodingError, TimeoutError) as error:
         raise _Faulty(f"{type(error).__name__} {error}".strip()) from error
     except UnicodeDecodeError as error:
         raise _Faulty("a reply that is not UTF-8") from error

@@ -55,6 +55,7 @@ class ReplyCache:
         with self._explained():
             self.database = sqlite3.connect(path)
             self.database.execute("PRAGMA journal_mode=WAL")
+            self.database.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut, the last replies
             self.database.execute(
                 "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
             )

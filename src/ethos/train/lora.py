@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -116,28 +116,69 @@ def add_exactly(one: Path, other: Path, folder: Path) -> None:
     With scales s₁, s₂: [s₁B₁ s₂B₂] [A₁; A₂] = s₁B₁A₁ + s₂B₂A₂. A module adapted by one side only
     is padded with zeros, so that all modules keep one rank. Adapters that are more than B, A and one scale are refused.
     """
+    sides = _read_both(one, other)
+    merged: dict[str, Tensor] = {}
+    for key in sorted(sides[0].weights.keys() | sides[1].weights.keys()):
+        axis = 0 if "lora_A" in key else 1
+        parts = []
+        for side in sides:
+            shape = list(next(s.weights[key] for s in sides if key in s.weights).shape)
+            shape[axis] = side.rank
+            factor = side.weights.get(key, torch.zeros(shape))
+            parts.append(factor.float() * (side.scale if axis == 1 else 1.0))
+        merged[key] = torch.cat(parts, dim=axis).contiguous()
+    _write_sum(sides, merged, sum(side.rank for side in sides), folder)
+
+
+def add_factors(one: Path, other: Path, folder: Path) -> None:
+    """Write what PEFT's `linear` makes of two adapters of one rank: [√s₁B₁ + √s₂B₂] [√s₁A₁ + √s₂A₂].
+
+    That is not the sum of their changes; the released code of Maiya et al. 2025 (arXiv:2511.01689) merged so.
+    """
+    sides = _read_both(one, other)
+    if sides[0].rank != sides[1].rank:
+        raise ModelError(
+            f"{one} and {other} have ranks {sides[0].rank} and {sides[1].rank}: factors of different shapes",
+            hint="give both stages one rank",
+        )
+    merged = {
+        key: torch.stack(
+            [side.weights[key].float() * math.sqrt(side.scale) for side in sides if key in side.weights]
+        ).sum(0)
+        for key in sorted(sides[0].weights.keys() | sides[1].weights.keys())
+    }
+    _write_sum(sides, merged, sides[0].rank, folder)
+
+
+class _Side(NamedTuple):
+    """An adapter that is to be added to another."""
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    rank: int
+    scale: float
+
+
+def _read_both(one: Path, other: Path) -> tuple[_Side, _Side]:
+    """Both adapters; two that cannot be added are refused."""
     configs = [json.loads((path / CONFIG).read_text()) for path in (one, other)]
     weights = [load_file(path / WEIGHTS) for path in (one, other)]
-    ranks = [int(config["r"]) for config in configs]
     scales = [_scale(*side) for side in zip((one, other), configs, weights, strict=True)]
     if configs[0]["base_model_name_or_path"] != configs[1]["base_model_name_or_path"]:
         raise ModelError(f"{one} and {other} were trained on different bases and cannot be added")
     if any(configs[0].get(name) != configs[1].get(name) for name in PLACES):
         raise ModelError(f"{one} and {other} adapt different modules and cannot be added")
-    merged: dict[str, Tensor] = {}
-    for key in sorted(weights[0].keys() | weights[1].keys()):
-        axis = 0 if "lora_A" in key else 1
-        parts = []
-        for side, rank, scale in zip(weights, ranks, scales, strict=True):
-            shape = list(next(w[key] for w in weights if key in w).shape)
-            shape[axis] = rank
-            factor = side.get(key, torch.zeros(shape))
-            parts.append(factor.float() * (scale if axis == 1 else 1.0))
-        merged[key] = torch.cat(parts, dim=axis).contiguous()
-    touched = [[layers] if isinstance(layers := c.get("layers_to_transform"), int) else layers for c in configs]
-    config = configs[0] | {
-        "r": sum(ranks),
-        "lora_alpha": sum(ranks),  # the scales are in the factors now
+    first, second = zip(configs, weights, (int(config["r"]) for config in configs), scales, strict=True)
+    return _Side(*first), _Side(*second)
+
+
+def _write_sum(sides: tuple[_Side, _Side], merged: dict[str, Tensor], rank: int, folder: Path) -> None:
+    """Write an adapter whose factors hold the scales of both sides."""
+    told = [side.config.get("layers_to_transform") for side in sides]
+    touched: list[Any] = [[layers] if isinstance(layers, int) else layers for layers in told]
+    config = sides[0].config | {
+        "r": rank,
+        "lora_alpha": rank,  # the scales are in the factors now
         "use_rslora": False,
         "layers_to_transform": sorted({layer for layers in touched for layer in layers}) if all(touched) else None,
     }
