@@ -1,10 +1,11 @@
 # quickstart  install, fetch the embedded model, train, measure, report
 # test        install and run the tests
 # check       format, lint, types, layering
+# bench-speed time ethos against its peers, write benchmarks/RESULTS.md (about 25 quiet minutes)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check lock clean
+.PHONY: quickstart test check bench-speed lock clean
 
 quickstart: .venv/installed
 	$(BIN)/ethos run runs/quickstart.toml --out out/quickstart
@@ -18,11 +19,23 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_layers.py
 
+bench-speed: .venv-bench/installed
+	.venv-bench/bin/python -m benchmarks $(BENCH)
+
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("ethos needs Python 3.11 or newer; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# The locked versions and lm-evaluation-harness, apart from .venv: its dozen packages are no business of the tests.
+.venv-bench/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-bench/bin/python -m pip install --quiet -r requirements.lock
+	.venv-bench/bin/python -m pip install --quiet --constraint requirements.lock --group bench
+	.venv-bench/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 # Resolve the newest allowed versions into requirements.lock, in an environment of its own.
@@ -35,4 +48,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv out
+	rm -rf .venv .venv-bench out
