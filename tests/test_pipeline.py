@@ -40,7 +40,7 @@ from ethos.pipeline import (
     run_experiment,
     stage_keys,
 )
-from ethos.plan import plan
+from ethos.plan import Known, plan
 from ethos.records import Conversation, Drop, Preference, Record, read_jsonl, to_jsonl, user
 from ethos.report.page import HTML, MARKDOWN, write_report
 from ethos.report.summary import summarise
@@ -368,7 +368,7 @@ def test_steering_stands_beside_the_exact_sum_of_the_stages_before(tiny_toml: Pa
     assert trained.steering != read_manifest(alone).subjects["trained"].steering  # found on the trained model
     assert PeftModel.from_pretrained(in_float32(root / "base"), root / "adapter")
     run = Run(root)
-    assert all(row.done for row in plan(manifest.config, run, read_inputs(manifest.config)))
+    assert all(row.done for row in plan(manifest.config, run, read_inputs(manifest.config), Known({}, {})))
     run_experiment(manifest.config, run)
     assert run.made == []
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from conftest import few_rows
 from ethos.cli import app
 from ethos.design import STORE, Cell, cells, preregister, read_study
+from ethos.engines import Engine
 from ethos.errors import DataError
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.pipeline import fingerprint, read_inputs
@@ -114,7 +115,7 @@ def test_a_finished_study_computes_nothing(done: Path, file: Path, monkeypatch: 
 
 
 def test_a_pool_of_processes_makes_the_same_bytes(done: Path, file: Path, tmp_path: Path) -> None:
-    run_study(read_study(file), tmp_path, workers=2)
+    run_study(read_study(file), tmp_path, engine=Engine(workers=2))
     assert scores(tmp_path) == scores(done)
 
 

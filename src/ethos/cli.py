@@ -130,15 +130,30 @@ def study_run(
     file: StudyFile,
     out: StudyFolder = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the processor.")] = 1,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Here, or a task a cell on a Ray cluster.")] = "local",
+    cpus: Annotated[float, typer.Option(min=0, help="ray: processors a cell.")] = 1.0,
+    gpus: Annotated[float, typer.Option(min=0, help="ray: accelerators a cell; 0.5 lets two share one.")] = 0.0,
+    address: Annotated[str, typer.Option(help="ray: a running cluster's; local starts one here.")] = "local",
     amend: Annotated[bool, typer.Option("--amend", help="Go on with a changed plan; the report says so.")] = False,
 ) -> None:
-    """Run every cell that is not finished, and write the report. Run it again after an interruption: it resumes."""
-    from ethos.design import read_study
-    from ethos.study import report_study, run_study
+    """Run every cell that is not finished, and write the report. Run it again after an interruption: it resumes.
 
-    study = read_study(file)
+    `torchrun --nproc-per-node N -m ethos study run FILE` trains every arm in N processes.
+    """
+    from ethos.design import read_study
+    from ethos.engines import Engine
+    from ethos.study import report_study, run_study
+    from ethos.train import ranks
+
+    study, settings = read_study(file), Engine(engine, workers, cpus, gpus, address)
     folder = out or Path("out") / study.name
-    run_study(study, folder, workers=workers, amend=amend)
+    with ranks.joined() as leads:
+        if not leads:
+            ranks.follow()
+            return
+        if ranks.count() > 1 and settings != Engine():
+            raise UserError("torchrun trains one arm at a time", hint="leave out --workers and --engine")
+        run_study(study, folder, engine=settings, amend=amend)
     _echo_report(report_study(folder), "study.md")
 
 

@@ -11,10 +11,12 @@ from transformers import AutoConfig
 from ethos import models, scoring
 from ethos.bench.battery import find_claim
 from ethos.bench.items import Crossed, Triple, thinned
+from ethos.bench.knows_when import CLAIM as JUDGEMENT
+from ethos.bench.knows_when import SPLITS as JUDGED
 from ethos.chat import Chat, Rendered
 from ethos.config import RunConfig
-from ethos.data.files import read_rows
-from ethos.design import Study, cells
+from ethos.data.files import Rows, read_rows
+from ethos.design import Study, cells, slug
 from ethos.measuring import measure_key
 from ethos.methods import Stage, Steering
 from ethos.persona import poles
@@ -30,8 +32,9 @@ from ethos.pipeline import (
     sum_of,
 )
 from ethos.records import user
+from ethos.stats import detectable
 from ethos.store import Run
-from ethos.study import cell_run, finished
+from ethos.study import cell_run, finished, inputs_of
 from ethos.train.fit import Training
 from ethos.train.loop import Unit, packs
 
@@ -56,7 +59,7 @@ class Row(NamedTuple):
 def render_plan(config: RunConfig, run: Run) -> str:
     """The plan as a table."""
     inputs = read_inputs(config)
-    rows, speed = plan(config, run, inputs), forward_speed(inputs)
+    rows, speed = plan(config, run, inputs, Known({}, {})), forward_speed(inputs)
     lines = [f"{'stage':<46} {'state':<7} {'tokens':>10} {'minutes':>8}"]
     for row in rows:
         minutes = "" if row.done else f"{row.positions / speed / 60:.1f}"
@@ -70,31 +73,62 @@ def render_plan(config: RunConfig, run: Run) -> str:
 
 def render_grid(study: Study, root: Path) -> str:
     """A study's cells, what is done, and the minutes of the rest. What cells share is counted once."""
-    grid, shared = cells(study), set[tuple[str, str]]()
+    grid, shared, known = cells(study), set[tuple[str, str]](), Known({}, {})
     speed, lines, total = 0.0, [f"{'cell':<46} {'state':<7} {'tokens':>12} {'minutes':>8}"], 0.0
     for cell in grid:
         if finished(root, cell):
             lines.append(f"{cell.name:<46} {'done':<7}")
             continue
-        inputs = read_inputs(cell.config)
+        inputs = inputs_of(cell.config)
         speed = speed or forward_speed(inputs)
-        rows = [row for row in plan(cell.config, cell_run(root, cell), inputs) if not row.done]
+        rows = [row for row in plan(cell.config, cell_run(root, cell), inputs, known) if not row.done]
         fresh = [row for row in rows if (row.stage, row.key) not in shared]
         shared |= {(row.stage, row.key) for row in rows}
         positions = sum(row.positions for row in fresh)
         total += positions / speed / 60
         lines.append(f"{cell.name:<46} {'to do':<7} {positions:>12,} {positions / speed / 60:>8.1f}")
     lines.append(f"{len(grid)} cells, about {total:.0f} minutes; time to sample text is not in it")
-    return "\n".join(lines)
+    return "\n".join([*lines, *power(study)])
 
 
-def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
+def power(study: Study) -> list[str]:
+    """Of each constitution: how far items may differ for the smallest effect to be seen, where crossed ones decide."""
+    if study.primary != JUDGEMENT.name:
+        return []
+    told = []
+    for constitution in study.constitutions:
+        config = next(cell.config for cell in cells(study) if cell.constitution == constitution)
+        items = thinned(inputs_of(config).items.load("crossed", Crossed), study.common.bench.per_split)
+        count = sum(item.split in JUDGED for item in items)
+        if count:
+            spread = study.smallest_effect / detectable(1.0, count)
+            told.append(
+                f"power, {slug(constitution)}: {count} items show a difference of {study.smallest_effect:g} four times in"
+                f" five where it has a standard deviation of {spread:.2f} or less over items, and seeds agree"
+            )
+    return told
+
+
+class Known(NamedTuple):
+    """What cells of one plan share, computed once: rows by the data's key, positions by what is measured."""
+
+    rows: dict[str, Rows]
+    battery: dict[str, int]
+
+
+def plan(config: RunConfig, run: Run, inputs: Inputs, known: Known) -> list[Row]:
     """Every stage in order. A subject whose adapter is not trained yet counts as not measured."""
     keys, chat = stage_keys(config, inputs), models.load_tokenizer_chat(inputs.base)
     layers = AutoConfig.from_pretrained(inputs.base).num_hidden_layers
-    with tempfile.TemporaryDirectory() as scratch:
-        prepare_data(config, inputs, Path(scratch))
-        data = read_rows(Path(scratch))
+    if keys.data.digest() not in known.rows:
+        with tempfile.TemporaryDirectory() as scratch:
+            prepare_data(config, inputs, Path(scratch))
+            known.rows[keys.data.digest()] = read_rows(Path(scratch))
+    data = known.rows[keys.data.digest()]
+    asked_of = f"{inputs.contrasts} {config.bench.digest()}"
+    if asked_of not in known.battery:
+        known.battery[asked_of] = battery_positions(config, inputs, chat)
+    cost = known.battery[asked_of]
 
     shown = inputs.taught.constitution.only(config.mixture.demonstrated)
 
@@ -103,7 +137,9 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
             chosen, rejected = poles(chat, data.contrasts, stage)
             cost = sum(len(packed.tokens_N) for packed in scoring.pack([*chosen, *rejected]))
         else:
-            cost = training_positions(stage.units(data, shown, chat, seed=config.seed), stage, layers)
+            budgeted = stage.optimisation.tokens is not None
+            units = [] if budgeted else stage.units(data, shown, chat, seed=config.seed)
+            cost = training_positions(units, stage, layers)
         return Row(name, run.has(where, key), cost, key.digest())
 
     rows = [
@@ -114,15 +150,14 @@ def plan(config: RunConfig, run: Run, inputs: Inputs) -> list[Row]:
     ]
     adapters = {"neutral": ("neutral", keys.neutral), "trained": sum_of(keys, list(keys.stages)[-1])}
     for name in SUBJECTS:
-        rows += _measured(config, run, inputs, chat, name, adapters.get(name))
+        rows += _measured(config, run, inputs, name, adapters.get(name), cost)
     return rows
 
 
 def _measured(
-    config: RunConfig, run: Run, inputs: Inputs, chat: Chat, name: str, made_by: tuple[str, StageKey] | None
+    config: RunConfig, run: Run, inputs: Inputs, name: str, made_by: tuple[str, StageKey] | None, cost: int
 ) -> list[Row]:
     """One row a subject: done when every claim is."""
-    cost = battery_positions(config, inputs, chat)
     if made_by and not run.has(*made_by):
         return [Row(f"measured · {name}", False, cost, made_by[1].digest())]
     adapter: Path | None = run.folder(*made_by) if made_by else None
@@ -135,12 +170,17 @@ def _measured(
 def training_positions(units: list[Unit], training: Training, num_layers: int) -> int:
     """Forward-equivalent trie positions of a training stage: backward costs two forwards of the adapted layers.
 
+    A budget says how many there are, whatever the units.
+
     Replies that the student has yet to write are not in it.
     """
     settings = training.optimisation
-    once = sum(len(packed.tokens_N) for packed, _ in packs(units, settings.pack_positions))
+    if settings.tokens is None:
+        forward = settings.epochs * sum(len(packed.tokens_N) for packed, _ in packs(units, settings.pack_positions))
+    else:
+        forward = settings.tokens
     share = min(training.lora.top_layers or num_layers, num_layers) / num_layers
-    return round(once * settings.epochs * (1 + 2 * share))
+    return round(forward * (1 + 2 * share))
 
 
 def battery_positions(config: RunConfig, inputs: Inputs, chat: Chat) -> int:

@@ -6,19 +6,16 @@ measurements, a common first stage) is made once, and an arm can be added at any
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
-from multiprocessing import get_context
+from functools import cache, partial
 from pathlib import Path
 from typing import get_args
 
-import torch
 from pydantic_core import from_json
 
 from ethos.bench.derived import Kind
 from ethos.config import RunConfig
 from ethos.design import STORE, Cell, State, Study, cells, preregister, read_plan
+from ethos.engines import Engine, outcomes
 from ethos.errors import UserError
 from ethos.manifest import MANIFEST
 from ethos.measuring import BenchSettings, MeasureKey
@@ -27,12 +24,15 @@ from ethos.report.study.export import Format, export_study
 from ethos.report.study.page import write_study
 from ethos.store import Run
 
+HERE = Engine()
+"""One cell after another, in this process."""
+
 
 class StudyError(UserError):
     """Cells of a study that could not be run."""
 
 
-def run_study(study: Study, root: Path, *, workers: int = 1, amend: bool = False) -> None:
+def run_study(study: Study, root: Path, *, engine: Engine = HERE, amend: bool = False) -> None:
     """Run every cell that is not finished. A killed study resumes; a finished one only reads.
 
     A cell that cannot be run does not stop the others: StudyError names all that failed, at the end.
@@ -40,7 +40,7 @@ def run_study(study: Study, root: Path, *, workers: int = 1, amend: bool = False
     preregister(study, root, amend=amend)
     todo = [cell for cell in cells(study) if not finished(root, cell)]
     failed: dict[str, UserError] = {}
-    for done, (cell, error) in enumerate(_each(todo, root, workers), 1):
+    for done, (cell, error) in enumerate(outcomes(engine, todo, partial(_run_cell, root.resolve())), 1):
         if error:
             failed[cell.name] = error
         told = "failed" if error else "done"
@@ -69,7 +69,7 @@ def state(root: Path, cell: Cell) -> State:
     if not path.exists():
         return "begun" if path.parent.exists() else "to do"
     config = cell.config
-    inputs = _inputs(config.model, config.constitution, config.trained_on, config.bench.items)
+    inputs = inputs_of(config)
     claims = _claim_keys(config.model, config.constitution, config.bench, config.seed)
     current = fingerprint_of(stage_keys(config, inputs), claims)
     return "finished" if from_json(path.read_bytes())["fingerprint"] == current else "outdated"
@@ -78,6 +78,11 @@ def state(root: Path, cell: Cell) -> State:
 def states(root: Path, study: Study) -> list[tuple[Cell, State]]:
     """Every cell with its state."""
     return [(cell, state(root, cell)) for cell in cells(study)]
+
+
+def inputs_of(config: RunConfig) -> Inputs:
+    """What a cell reads; cells of one study read the same few things."""
+    return _inputs(config.model, config.constitution, config.trained_on, config.bench.items)
 
 
 @cache
@@ -113,25 +118,6 @@ def render_states(root: Path) -> str:
     tally = Counter(found.values())
     counts = ", ".join(f"{tally[word]} {word}" for word in get_args(State) if tally[word])
     return "\n".join([*(f"{name:<{width}}  {word}" for name, word in found.items()), f"{len(found)} cells: {counts}"])
-
-
-Outcome = tuple[Cell, UserError | None]
-
-
-def _each(todo: list[Cell], root: Path, workers: int) -> Iterator[Outcome]:
-    """Run cells one by one here, or in a pool of processes that share the processor's threads; yield each when done.
-
-    Matrix products round differently with another number of threads, so a pool's last digits may differ.
-    """
-    if workers == 1:
-        for cell in todo:
-            yield cell, _run_cell(root, cell)
-        return
-    threads = max(1, torch.get_num_threads() // workers)
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        running = {pool.submit(_run_cell, root, cell): cell for cell in todo}
-        for future in as_completed(running):
-            yield running[future], future.result()
 
 
 def _run_cell(root: Path, cell: Cell) -> UserError | None:

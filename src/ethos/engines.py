@@ -1,0 +1,104 @@
+"""Where the cells of a study are run: here in turn, in a pool of processes, or as tasks of a Ray cluster.
+
+A cell and its outcome are all that travels: settings there, and back the reason why it cannot be run, if there is one.
+Artefacts go through the study's folder, which every process must see. A process that dies takes only its own cell with
+it, and that is run again, from the stage that it was in.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Literal, NamedTuple
+
+import torch
+
+from ethos.design import Cell
+from ethos.errors import ConfigError, UserError
+
+Work = Callable[[Cell], UserError | None]
+"""Runs one cell; the reason where it cannot be run. It must be picklable."""
+Outcome = tuple[Cell, UserError | None]
+ATTEMPTS = 3
+"""How often a cell is run whose process died under it."""
+
+
+class Engine(NamedTuple):
+    """Where to run, and how much at a time."""
+
+    kind: Literal["local", "ray"] = "local"
+    workers: int = 1
+    """local: processes that share the processor."""
+    cpus: float = 1.0
+    """ray: processors that a cell takes."""
+    gpus: float = 0.0
+    """ray: accelerators that a cell takes; a part of one lets several cells share it."""
+    address: str = "local"
+    """ray: a running cluster's; `local` starts one here and ends it afterwards."""
+
+
+class EngineError(UserError):
+    """Processes that cannot be had, or died."""
+
+
+def outcomes(engine: Engine, todo: Sequence[Cell], work: Work) -> Iterator[Outcome]:
+    """Every cell with what became of it, each as soon as it is done."""
+    if engine.kind == "ray":
+        return on_ray(engine, todo, work)
+    return in_pool(engine.workers, todo, work) if engine.workers > 1 else ((cell, work(cell)) for cell in todo)
+
+
+def in_pool(workers: int, todo: Sequence[Cell], work: Work) -> Iterator[Outcome]:
+    """In processes that share the processor's threads.
+
+    Matrix products round differently with another number of threads, so a pool's last digits may differ. A pool ends
+    with the first process that dies; another takes over what is left.
+    """
+    threads, left, deaths = max(1, torch.get_num_threads() // workers), list(todo), Counter[str]()
+    while left:
+        with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+            running = {pool.submit(work, cell): cell for cell in left}
+            for future in as_completed(running):
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    left.remove(running[future])
+                    yield running[future], future.result()
+        for cell in left[:workers]:  # handed out in order, so these were being run
+            deaths[cell.name] += 1
+            if deaths[cell.name] == ATTEMPTS:
+                left.remove(cell)
+                yield cell, _died()
+
+
+def _died() -> EngineError:
+    return EngineError(
+        f"its process died {ATTEMPTS} times without a word",
+        hint="most often memory ran out: give --workers 1, or lower optimisation.pack_positions",
+    )
+
+
+def on_ray(engine: Engine, todo: Sequence[Cell], work: Work) -> Iterator[Outcome]:
+    """As tasks of a Ray cluster, where ethos and the study's folder must be at the same place on every machine."""
+    try:
+        import ray
+    except ImportError as error:
+        raise EngineError("Ray is not installed", hint="pip install 'ethos[ray]'") from error
+    ray.init(address=engine.address, log_to_driver=False)
+    try:
+        have = ray.cluster_resources()
+        for name, wanted in (("CPU", engine.cpus), ("GPU", engine.gpus)):
+            if wanted > have.get(name, 0):
+                raise ConfigError(f"a cell would take {wanted:g} {name}, and the cluster has {have.get(name, 0):g}")
+        needs = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_retries": ATTEMPTS - 1}
+        task = ray.remote(**needs)(lambda cell: work(cell))  # Ray takes functions, and `work` may be a partial
+        running = {task.remote(cell): cell for cell in todo}
+        while running:
+            (done,), _ = ray.wait([*running], num_returns=1)
+            cell = running.pop(done)
+            try:
+                error = ray.get(done)
+            except ray.exceptions.WorkerCrashedError:
+                error = _died()
+            yield cell, error
+    finally:
+        ray.shutdown()
