@@ -19,8 +19,8 @@ from ethos.constitution import (
 from ethos.errors import ConstitutionError
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.toml"))
-SECONDS = 5.0
-"""What "quickly" means for input that should be refused; on a busy machine it takes well under one."""
+SECONDS = 1.0
+"""What "quickly" means for input that should be refused, on this processor whatever else it does."""
 
 DEEDS = ("mend", "paint", "weigh", "borrow", "visit", "count", "photograph", "wash", "sell", "carry")
 THINGS = ("ladders", "kettles", "violins", "orchards", "ledgers", "lanterns", "saddles", "wells", "maps", "boats")
@@ -75,10 +75,10 @@ WHOLE = HEAD + 'priority = ["care"]\n' + TRAIT
 
 
 def refusal(name: str) -> str:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ConstitutionError) as caught:
         read_constitution(name)
-    assert time.monotonic() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     return str(caught.value)
 
 

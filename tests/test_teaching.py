@@ -244,7 +244,6 @@ def test_each_rejected_side_can_be_had_of_a_teacher_on_this_machine(
     def says(who: Path, request: Request) -> str:
         system = request.messages[0].content
         if who == student:
-            assert few.system_prompt() not in system
             return f"{PLAIN} So do."
         return IN_CHARACTER if few.system_prompt() in system else f"{PLAIN} Indeed." if opposite in system else PLAIN
 
@@ -257,6 +256,7 @@ def test_each_rejected_side_can_be_had_of_a_teacher_on_this_machine(
                 {
                     key: Reply(text=says(who, request), num_tokens=20, finish="stop")
                     for key, request in gap.value.missing.items()
+                    if who == tiny_base or few.system_prompt() not in request.messages[0].content
                 }
             )
         before = cache.database.execute("SELECT count(*) FROM replies").fetchone()
