@@ -29,13 +29,14 @@ def measure(row: Row, model: Path, scratch: Path) -> tuple[Sided, ...]:
 
     Raises RuntimeError when a side fails, or works on other inputs than the rest.
     """
-    workers: list[Worker] = []
+    workers, inputs = list[Worker](), list[str]()
     try:
         for place, side in enumerate(row.sides):  # one after the other: they load while nothing is timed
             job = Job(row=row.name, side=side, load=row.load, model=str(model))
             workers.append(Worker(job, scratch / f"{row.name}-{place}.log", scratch))
-        if len({worker.inputs for worker in workers}) > 1:
-            raise RuntimeError(f"sides read other inputs: {', '.join(worker.inputs for worker in workers)}")
+            inputs.append(workers[-1].inputs())
+        if len(set(inputs)) > 1:
+            raise RuntimeError(f"sides read other inputs: {', '.join(inputs)}")
         for lap in range(row.load.laps):
             for worker in workers:
                 if lap < 2 or row.kind != "speed" or sum(each.seconds for each in worker.laps[1:]) < row.seconds:
@@ -74,7 +75,7 @@ def chosen(only: list[str]) -> list[Row]:
 
 
 def bench(
-    only: Annotated[list[str], typer.Option(help="Rows to measure; repeat for several.")] = [],  # noqa: B006
+    only: Annotated[list[str] | None, typer.Option(help="A row; repeat for more.  [default: all]")] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure rows that are there already.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run: tiny models, tiny workloads.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Only write RESULTS.md again.")] = False,
@@ -85,7 +86,7 @@ def bench(
 ) -> None:
     """Speed: ethos against its peers, ratios printed and written to RESULTS.md."""
     folder = out or (Path("out/bench-quick") if quick else HERE)
-    found, rows = results.read(folder), chosen(only)
+    found, rows = results.read(folder), chosen(only or [])
     if not write:
         machine, base = this_machine(), base_folder(model)
         typer.echo("\n".join([*machine.lines(), f"Load before: {os.getloadavg()[0]:.1f}; measure on a quiet machine."]))

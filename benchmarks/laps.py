@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -122,9 +123,12 @@ class Worker:
         self.watch = Timer(LONGEST, self.process.kill)
         self.watch.daemon = True
         self.watch.start()
+
+    def inputs(self) -> str:
+        """Wait until it has loaded what it needs; the hash of what it will work on."""
         ready = self._heard()
         assert isinstance(ready, Ready), ready
-        self.inputs = ready.inputs
+        return ready.inputs
 
     def lap(self) -> Lap:
         """Let it run one lap."""
@@ -150,6 +154,10 @@ class Worker:
         self.watch.cancel()
         self.process.kill()
         self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # a word that it never read
+                    pipe.close()
 
     def _heard(self) -> Word:
         """Its next word. Raises RuntimeError with the end of its log when it died."""

@@ -133,7 +133,7 @@ ROWS = (
             *trl("preference"),
             Side(name="TRL float32, checkpointing", run="trl_side:preference", dtype="float32", checkpointing=True),
         ),
-        load=PAIR_LOAD,
+        load=PAIR_LOAD.model_copy(update={"laps": 3, "per_lap": 2}),
         quick=QUICK_PAIRS,
         model="vocabulary",
         targets=(
@@ -175,7 +175,7 @@ ROWS = (
             Side(name=OURS, run="ours:score_texts"),
             *(Side(name="lm-evaluation-harness", run="eval_side:score_texts", batch=batch) for batch in (1, 4, 16)),
         ),
-        load=Load(laps=6, per_lap=4, prompt=(168, 168), reply=(16, 16), turns=4),
+        load=Load(laps=4, per_lap=4, prompt=(168, 168), reply=(16, 16), turns=4),
         quick=Load(laps=3, per_lap=2, prompt=(20, 20), reply=(4, 4), turns=4),
         unit="continuations/s",
         targets=(Target(peer="lm-evaluation-harness", bound=4.0),),
