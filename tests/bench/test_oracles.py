@@ -1,6 +1,5 @@
 """Oracles: rewritten by a fixed rule, and seen by the readouts that must see them."""
 
-
 from ethos.bench.claim import Score
 from ethos.bench.oracles import pirate, planted, stutterer
 
