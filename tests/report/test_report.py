@@ -472,6 +472,26 @@ def test_a_held_claim_that_holm_does_not_let_stand_is_undecided():
     assert "among 2 claims it does not" in finding.sentence
 
 
+@pytest.mark.parametrize("few", [1, 2, 3])
+def test_a_mean_over_fewer_items_than_a_claim_needs_is_not_shown(few: int):
+    base = [
+        Score(item=str(i), split="consent", readout=name, value=0.1 * i)
+        for name in ("crossed", "won")
+        for i in range(9)
+    ]
+    after = [
+        row.model_copy(
+            update={"value": (row.value or 0) + 1.0} if int(row.item) < few else {"value": None, "reason": "lost"}
+        )
+        for row in base
+    ]
+    (finding,) = findings({"base": {"knows_when": base}, "trained": {"knows_when": after}}, "trained", base="base")
+    assert (finding.verdict is None) == (few < CLAIMS["knows_when"].least)
+    if finding.verdict is None:
+        assert finding.sentence == f"Not scored: {few} items scored, 3 are needed."
+        assert [part.num_unscored for part in finding.unscored] == [9 - few] * 2
+
+
 def test_no_winner_where_the_interval_spans_zero():
     assert Comparison("c", "neutral", Estimate(0.3, -0.1, 0.7, 9)).word == "no difference shown"
     assert Comparison("c", "neutral", Estimate(0.3, 0.3, 0.3, 1)).word == "no difference shown"

@@ -136,6 +136,8 @@ class Claim(NamedTuple):
     """Whether a score depends on the seed of sampled text."""
     reads_constitution: bool = False
     """Whether a score depends on the constitution, not on the subject and the items alone."""
+    least: int = 3
+    """Fewest items, scored on both sides, whose mean is shown: of fewer a bootstrap sees no spread."""
     reads_recorded: bool = False
     """Whether a score depends on recorded replies, the constitution's own and those that ship."""
 

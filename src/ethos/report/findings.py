@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ethos.bench.battery import CLAIMS
-from ethos.bench.claim import Line, Score, Verdict, pick
+from ethos.bench.claim import Line, Score, Verdict, item_means, pick
 from ethos.errors import NothingScored
 from ethos.stats import bounds, estimate, holm, paired
 
@@ -112,11 +112,19 @@ def _finding(claim: str, base: Scores, subject: Scores, name: str) -> Finding:
     if not base or not subject:
         return empty._replace(reason="not measured in this run")
     missing = tuple(unscored(claim, base, subject))
+    if (few := _scored(claim, base, subject)) and few < CLAIMS[claim].least:
+        return empty._replace(reason=f"{few} items scored, {CLAIMS[claim].least} are needed", unscored=missing)
     try:
         return empty._replace(verdict=CLAIMS[claim].judge(base, subject), unscored=missing)
     except NothingScored as error:
         why = missing[0].reasons[0][0] if missing else str(error).partition("\n")[0]
         return empty._replace(reason=why, unscored=missing)
+
+
+def _scored(claim: str, base: Scores, subject: Scores) -> int:
+    """Items with a number on both sides on the first line that decides; none where that is no mean of scores."""
+    part = CLAIMS[claim].deciding[0]
+    return len(item_means(base, part).keys() & item_means(subject, part).keys())
 
 
 def unscored(claim: str, base: Scores, subject: Scores) -> Iterator[Unscored]:
