@@ -1,12 +1,15 @@
 """A study's design: what a file may say, the grid it means, and the plan that it is held to."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from ethos.design import Study, cells, preregister, read_plan, read_study, slug
 from ethos.errors import ConfigError, StoreError
+from ethos.methods import Stage
+from ethos.train.fit import Training
 
 ROOT = Path(__file__).parent.parent
 DESIGN = """
@@ -45,6 +48,8 @@ method = "preference"
 max_tokens = 2000
 """
 
+VALUES = '{ claim = "values_cohere", readout = "decisive" }'
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -69,6 +74,23 @@ def file(tmp_path: Path) -> Path:
         ("max_tokens = 2000\n[[arms]]", "max_tokens = 900\n[[arms]]", "keep different rows"),
         ('name = "sft"\n[[', 'name = "prompted"\n[[', "no arm can be named prompted"),
         ('name = "sft"\n[[', 'name = "sft"\nlabels = "random"\n[[', "arms.0.labels"),
+        ("seeds =", 'controls = ["shuffled"]\nseeds =', "controls that are no arms: shuffled"),
+        ("seeds =", 'controls = ["sft", "dpo"]\nseeds =', "every arm is a control"),
+        ('name = "sft"\n[[', 'name = "sft"\nshares = [1, 2]\n[[', "one for each of the 1 training stages"),
+        ('name = "sft"\n[[', 'name = "sft"\nconstitutions = ["kind"]\n[[', "that the study has not: kind"),
+        ('name = "sft"\n[[', 'name = "sft"\ntrained_on = "neutral"\n[[', "trained on neutral and measured on it, too"),
+        (
+            'constitutions = ["neutral"]',
+            'constitutions = ["neutral", "good"]\n[common.training]\ncolour = 1',
+            "common.neutral.colour",
+        ),
+        ("max_tokens = 5000", "max_tokens = 5000\nepochs = 2\n[budget]\ntokens = 9", "leave out epochs"),
+        ("[common.mixture]", "[budget]\ntokens = 0\n[common.mixture]", "budget.tokens"),
+        ('than = "sft"', f'than = "sft"\non = {VALUES}', "not in common.bench.claims: values_cohere"),
+        ('than = "sft"', 'than = "sft"\non = { claim = "is_nice", readout = "x" }', "no claim"),
+        ('than = "sft"', f'than = "sft"\nthan_on = {VALUES}', "than_on goes with on"),
+        ('than = "sft"', f'than = "base"\non = {VALUES}\nthan_on = {VALUES}', "the base has no shift"),
+        ('text = "Readers will see."', 'text = "Readers will see."\ndiffers = true', "go with better and than"),
     ],
 )
 def test_a_bad_study_file_names_what_is_wrong(file: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -167,3 +189,85 @@ def test_a_folder_without_a_plan_and_a_damaged_plan_say_what_to_do(file: Path, t
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(StoreError, match=r"plan.json is damaged or of another version"):
         read_plan(tmp_path)
+
+
+BUDGETED = DESIGN.replace("[common.mixture]", "[budget]\ntokens = 1000\ngenerated = 90\n[common.mixture]", 1)
+SHARED = """[common.training]
+lora = { rank = 5, top_layers = 1 }
+[common.training.optimisation]
+learning_rate = 0.5
+[common.bench]"""
+ONLINE = """
+[[arms]]
+name = "online"
+shares = [1, 3]
+[[arms.stages]]
+method = "distillation"
+[arms.stages.optimisation]
+max_tokens = 2000
+[[arms.stages]]
+method = "preference"
+[arms.stages.optimisation]
+max_tokens = 2000
+[[arms.stages]]
+method = "steering"
+"""
+
+
+def trainings(stages: Sequence[Stage]) -> list[Training]:
+    return [stage for stage in stages if isinstance(stage, Training)]
+
+
+def test_a_budget_is_divided_over_the_stages_of_every_arm_and_the_neutral_control_has_it_whole(file: Path) -> None:
+    file.write_text(BUDGETED + ONLINE)
+    found = {cell.arm: cell.config for cell in cells(read_study(file)) if cell.seed == 0}
+    ends = {
+        arm: [(stage.optimisation.tokens, stage.optimisation.generated) for stage in trainings(config.stages)]
+        for arm, config in found.items()
+    }
+    assert ends == {
+        "sft": [(1000, None)],
+        "dpo": [(500, None), (500, None)],
+        "online": [(250, 22), (750, None)],  # only what is sampled as it trains is capped
+    }
+    assert {config.neutral.optimisation.tokens for config in found.values()} == {1000}
+
+
+def test_a_study_without_a_budget_has_no_word_of_it(file: Path) -> None:
+    told = read_study(file).model_dump_json()
+    assert [word for word in ("budget", "tokens", "controls", "claimed_by", "trained_on") if f'"{word}"' in told] == []
+
+
+def test_what_all_trainings_share_is_said_once_and_a_stage_may_differ(file: Path) -> None:
+    own = 'method = "sft"\nlora = { rank = 9 }\n[arms.stages.optimisation]'
+    text = DESIGN.replace("[common.bench]", SHARED) + ONLINE
+    file.write_text(text.replace('method = "sft"\n[arms.stages.optimisation]', own, 1))
+    study = read_study(file)
+    shapes = {arm.name: [(s.lora.rank, s.lora.top_layers) for s in trainings(arm.stages)] for arm in study.arms}
+    assert shapes == {"sft": [(9, 1)], "dpo": [(5, 1), (5, 1)], "online": [(5, 1), (5, 1)]}
+    assert study.common.neutral.lora.rank == 5
+    assert study.common.neutral.optimisation.max_tokens == 5000  # its own stays
+    assert {s.optimisation.learning_rate for arm in study.arms for s in trainings(arm.stages)} == {0.5}
+    assert Study.model_validate_json(study.model_dump_json()) == study
+
+
+def test_an_arm_may_be_for_some_constitutions_and_train_on_another(file: Path) -> None:
+    own = 'constitutions = ["good"]\ntrained_on = "poetic"\ndemonstrated = ["image"]'
+    text = DESIGN.replace('["neutral"]', '["neutral", "good"]')
+    file.write_text(text.replace('name = "sft"\n[[', f'name = "sft"\n{own}\n[['))
+    study = read_study(file)
+    grid = [(cell.constitution, cell.arm) for cell in cells(study) if cell.seed == 0]
+    assert grid == [("neutral", "dpo"), ("good", "sft"), ("good", "dpo")]
+    one, other = (next(cell.config for cell in cells(study) if cell.arm == arm) for arm in ("sft", "dpo"))
+    assert (one.trained_on, one.mixture.demonstrated) == ("poetic", ("image",))
+    assert one.ordinary == other.ordinary
+
+
+def test_traits_to_demonstrate_are_of_one_constitution_and_the_same_in_all_arms(file: Path) -> None:
+    shown = DESIGN.replace('name = "sft"\n[[', 'name = "sft"\ndemonstrated = ["care"]\n[[')
+    file.write_text(shown.replace('["neutral"]', '["neutral", "good"]'))
+    with pytest.raises(ConfigError, match="arm sft demonstrates traits of one constitution"):
+        read_study(file)
+    file.write_text(shown.replace('name = "dpo"\n[[', 'name = "dpo"\ndemonstrated = ["candour"]\n[['))
+    with pytest.raises(ConfigError, match="demonstrate different traits of neutral"):
+        read_study(file)

@@ -23,7 +23,7 @@ from conftest import few_rows, in_float32
 from ethos import pipeline
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import ONLY_STYLE, Score
-from ethos.bench.items import Crossed, Items
+from ethos.bench.items import Crossed, Items, Triple
 from ethos.config import RunConfig, read_config
 from ethos.data.recorded import AnswerRow, CrossedRow, read_recorded
 from ethos.errors import ConstitutionError, DataError, StoreError
@@ -487,3 +487,30 @@ def test_training_data_that_holds_a_benchmark_item_is_refused(
         run_experiment(config, Run(tmp_path / "run"))
     assert not list((tmp_path / "run").glob("contamination/*/key.json"))
     assert not (tmp_path / "run" / "preference").exists()  # before anything is trained
+
+
+def test_a_run_may_train_on_another_constitution_and_keep_its_own_control(tiny_toml: Path, tmp_path: Path) -> None:
+    plain, other = read_config(tiny_toml), read_config(tiny_toml, ['trained_on="good"'])
+    inputs = read_inputs(other)
+    before, after = stage_keys(plain, read_inputs(plain)), stage_keys(other, inputs)
+    assert (after.neutral, after.ordinary) == (before.neutral, before.ordinary)
+    assert before.data == before.ordinary
+    assert after.data.constitution != before.data.constitution
+    assert (inputs.constitution.name, inputs.taught.constitution.name) == ("virtuous-reasoner", "good")
+    prepare_data(other, inputs, tmp_path)
+    theirs = {row.id for rows in inputs.taught.recorded[:3] for row in rows}
+    assert {row.source.partition(":")[2] for row in read_jsonl(tmp_path / "preferences.jsonl", Preference)} <= theirs
+    with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
+        assert given(other, inputs, tmp_path, cache).constitution.name == "good"
+
+
+def test_the_neutral_control_is_the_same_whatever_is_demonstrated(tiny_toml: Path) -> None:
+    plain, some = read_config(tiny_toml), read_config(tiny_toml, ['mixture.demonstrated=["care"]'])
+    before, after = stage_keys(plain, read_inputs(plain)), stage_keys(some, read_inputs(some))
+    assert before.neutral == after.neutral
+    assert before.data != after.data
+
+
+def test_the_manifest_names_the_traits_of_items(tiny_run: Path) -> None:
+    traits = read_manifest(tiny_run).traits
+    assert traits == {item.id: item.trait for item in Items().load("triples", Triple)}  # crossed ones name none

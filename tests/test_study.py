@@ -8,7 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,15 +19,17 @@ from typer.testing import CliRunner
 
 from conftest import few_rows
 from ethos.cli import app
-from ethos.design import STORE, Cell, cells, preregister, read_study
-from ethos.engines import Engine
-from ethos.errors import DataError
+from ethos.design import STORE, Budget, Cell, cells, preregister, read_study
+from ethos.engines import Engine, outcomes
+from ethos.errors import DataError, UserError
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.pipeline import fingerprint, read_inputs
 from ethos.plan import render_grid
 from ethos.records import Preference, read_jsonl
 from ethos.store import KEY
-from ethos.study import StudyError, finished, render_states, report_study, run_study, state
+from ethos.study import StudyError, _run_cell, finished, render_states, report_study, run_study, state
+from ethos.train.fit import LOG
+from ethos.train.loop import Step
 
 ROOT = Path(__file__).parent.parent
 TINY = """
@@ -134,6 +139,44 @@ def test_a_killed_study_resumes_to_the_same_bytes(done: Path, file: Path, tmp_pa
     assert scores(tmp_path) == scores(done)
 
 
+def dies_once(root: Path, cell: Cell) -> UserError | None:
+    """Run a cell; the first process to do so dies in the middle of a training."""
+
+    def die() -> None:
+        while not any((root / STORE).glob("preference/*.partial")):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if not (root / "died").exists():
+        (root / "died").touch()
+        threading.Thread(target=die, daemon=True).start()
+    return _run_cell(root, cell)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(Engine(workers=2), id="pool"),
+        pytest.param(
+            Engine("ray", cpus=1),
+            id="ray",
+            marks=[
+                pytest.mark.skipif(find_spec("ray") is None, reason="Ray is an extra"),
+                pytest.mark.filterwarnings("ignore"),  # Ray's own
+            ],
+        ),
+    ],
+)
+def test_a_worker_killed_in_the_middle_of_a_study_loses_nothing(
+    done: Path, file: Path, tmp_path: Path, engine: Engine
+) -> None:
+    found = list(outcomes(engine, cells(read_study(file)), partial(dies_once, tmp_path)))
+    assert (tmp_path / "died").exists()
+    assert len(found) == 4
+    assert {error for _, error in found} == {None}
+    assert scores(tmp_path) == scores(done)
+
+
 def test_the_report_tells_plan_outcomes_and_cost(done: Path) -> None:
     page = report_study(done)
     text = (done / "study.md").read_text()
@@ -231,6 +274,26 @@ def test_the_grid_is_planned_before_and_after(done: Path, file: Path, tmp_path: 
     names = {line.split()[0]: line.split()[3] for line in before.splitlines() if " to do " in line}
     sft, dpo = (next(tokens for name, tokens in names.items() if name.endswith(f"-{arm}-0")) for arm in ("sft", "dpo"))
     assert sft != dpo
+
+
+def test_a_budget_is_spent_by_every_arm_and_one_smaller_than_a_step_is_refused(file: Path, tmp_path: Path) -> None:
+    study, once = read_study(file), {"seeds": (0,), "hypotheses": read_study(file).hypotheses[1:]}
+    small = study.model_copy(update=once | {"arms": study.arms[:1], "budget": Budget(tokens=40)})
+    with pytest.raises(StudyError, match=r"1 of 1 cells failed: few-sft-0: tokens = 40 is less than one step takes"):
+        run_study(small, tmp_path / "small")
+    enough, root = study.model_copy(update=once | {"budget": Budget(tokens=6000)}), tmp_path / "enough"
+    run_study(enough, root)
+    for cell in cells(enough):
+        manifest = read_manifest(cell.folder(root))
+        logs = [
+            read_jsonl(cell.folder(root) / manifest.stages[name] / LOG, Step)
+            for name in (*cell.config.named_stages, "neutral")
+        ]
+        shares = [6000 / (len(logs) - 1)] * (len(logs) - 1) + [6000]
+        for log, share in zip(logs, shares, strict=True):
+            assert sum(step.spent for step in log[:-1]) < share <= sum(step.spent for step in log)
+    report_study(root)
+    assert "| sft | sft | as recorded | 1 | 6," in (root / "study.md").read_text()
 
 
 def test_a_study_without_a_finished_cell_has_no_report(file: Path, tmp_path: Path) -> None:

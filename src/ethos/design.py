@@ -210,6 +210,8 @@ class Study(Record):
         for arm in self.arms:
             check_labels(self.labels(arm), arm.stages)
             self._check_constitutions(arm)
+        if idle := [constitution for constitution in self.constitutions if not self.arms_for(constitution)]:
+            raise ValueError(f"no arm is for {', '.join(idle)}")
         limits = {shortest_limit(arm.stages, self.common.neutral) for arm in self.arms}
         if len(limits) > 1:
             raise ValueError(f"arms would keep different rows: their shortest max_tokens are {sorted(limits)}")

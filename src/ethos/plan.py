@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,8 +103,8 @@ def power(study: Study) -> list[str]:
         if count:
             spread = study.smallest_effect / detectable(1.0, count)
             told.append(
-                f"power, {slug(constitution)}: {count} items show a difference of {study.smallest_effect:g} four times in"
-                f" five where it has a standard deviation of {spread:.2f} or less over items, and seeds agree"
+                f"power, {slug(constitution)}: {count} items show a difference of {study.smallest_effect:g} four times"
+                f" in five where its standard deviation over items is {spread:.2f} or less, and seeds agree"
             )
     return told
 
@@ -116,10 +116,15 @@ class Known(NamedTuple):
     battery: dict[str, int]
 
 
+@cache
+def shape(base: Path) -> tuple[Chat, int]:
+    """How a base reads, and its layers: the same for every cell."""
+    return models.load_tokenizer_chat(base), AutoConfig.from_pretrained(base).num_hidden_layers
+
+
 def plan(config: RunConfig, run: Run, inputs: Inputs, known: Known) -> list[Row]:
     """Every stage in order. A subject whose adapter is not trained yet counts as not measured."""
-    keys, chat = stage_keys(config, inputs), models.load_tokenizer_chat(inputs.base)
-    layers = AutoConfig.from_pretrained(inputs.base).num_hidden_layers
+    keys, (chat, layers) = stage_keys(config, inputs), shape(inputs.base)
     if keys.data.digest() not in known.rows:
         with tempfile.TemporaryDirectory() as scratch:
             prepare_data(config, inputs, Path(scratch))

@@ -60,9 +60,14 @@ def made_study(
 
 
 def _arm(name: str) -> Arm:
-    """An arm by its name: `sft…` learns likelihood, `shuffled…` has shuffled labels."""
+    """An arm by its name: `sft…` learns likelihood, `shuffled…` has shuffled labels, `some…` shows one trait of two."""
     stage = SupervisedTraining() if name.startswith("sft") else PreferenceTraining()
-    return Arm(name=name, labels="shuffled" if name.startswith("shuffled") else None, stages=(stage,))
+    return Arm(
+        name=name,
+        labels="shuffled" if name.startswith("shuffled") else None,
+        demonstrated=("care",) if name.startswith("some") else None,
+        stages=(stage,),
+    )
 
 
 def finish(root: Path, cell: Cell, moved: float, *, items: int) -> None:
@@ -80,7 +85,8 @@ def finish(root: Path, cell: Cell, moved: float, *, items: int) -> None:
     _write(stages["data"] / "dropped.jsonl", [Drop(source=str(i), reason="longer | than 512 tokens") for i in range(3)])
     for name in cell.config.named_stages:
         stages[name] = store / name / f"{cell.arm}-{cell.seed}"
-        steps = [Step(step=i + 1, loss=1.0, metrics={}, tokens=TOKENS_A_STEP) for i in range(STEPS)]
+        spent = {"tokens": TOKENS_A_STEP, "spent": TOKENS_A_STEP // 2, "generated": TOKENS_A_STEP // 4}
+        steps = [Step(step=i + 1, loss=1.0, metrics={}, **spent) for i in range(STEPS)]
         _write(stages[name] / "log.jsonl", steps)
         (stages[name] / TIMING).write_text(json.dumps({"seconds": SECONDS}))
     manifest = Manifest(
@@ -92,6 +98,7 @@ def finish(root: Path, cell: Cell, moved: float, *, items: int) -> None:
         hardware={},
         stages={name: _from(folder, place) for name, place in stages.items()},
         subjects={name: Subject(name=name, base="b") for name in shifts},
+        traits={f"familiar-{i}": "candour" if i % 3 else "care" for i in range(items)},
         measured=measured,
     )
     folder.mkdir(parents=True, exist_ok=True)

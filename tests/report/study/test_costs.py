@@ -30,6 +30,7 @@ def test_positions_seconds_and_arithmetic_by_hand(made: Made) -> None:
     assert (first.arm, first.stages, first.rows, first.num_seeds) == ("dpo", ("preference",), "as recorded", 2)
     assert (second.stages, third.rows) == (("sft",), "labels shuffled")
     assert first.positions == STEPS * TOKENS_A_STEP
+    assert (first.spent, first.generated) == (STEPS * TOKENS_A_STEP / 2, STEPS * TOKENS_A_STEP / 4)
     assert first.seconds == SECONDS
     assert first.flops == 2 * PARAMETERS * STEPS * TOKENS_A_STEP * 3  # all layers adapted: forward, and twice backward
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from made import CLAIMS_ASKED, WITH_ABILITIES, made_study
 
-from ethos.design import Hypothesis
+from ethos.design import Hypothesis, Quantity
 from ethos.errors import DataError
+from ethos.report.study.page import write_study
 from ethos.report.study.summary import Character, StudySummary, summarise_study
 
 
@@ -115,3 +116,45 @@ def test_nothing_finished_is_no_report(tmp_path: Path) -> None:
     root, plan, states = made_study(tmp_path, {"a": 0.2}, seeds=(0,), unfinished=("kind-a-0",))
     with pytest.raises(DataError, match="no cell is finished yet"):
         summarise_study(root, plan, states)
+
+
+def test_contrasts_are_split_by_whether_their_trait_was_demonstrated(tmp_path: Path) -> None:
+    found = summarise_study(*made_study(tmp_path, {"all": 0.2, "some": 0.2})).characters[0].traits
+    counts = {(row.claim, row.label): row.num_items for row in found}
+    assert counts["shows_the_character", "crossed, traits demonstrated"] == "8"  # every third of 24
+    assert counts["shows_the_character", "crossed, traits held out"] == "16"
+    assert {claim for claim, _ in counts} == {"knows_when", "shows_the_character"}  # the others have no familiar items
+    assert [set(row.estimates) for row in found] == [{"all", "some", "prompted", "neutral"}] * len(found)
+
+
+def test_where_every_arm_shows_all_traits_there_is_no_such_table(found: Character) -> None:
+    assert found.traits == []
+
+
+def test_what_others_found_stands_apart_in_the_order_of_the_file(tmp_path: Path) -> None:
+    kl = Quantity(claim="keeps_its_abilities", readout="kl")
+    elsewhere = [
+        Hypothesis(
+            text="A neutral adapter moves it.", claimed_by="A", better="neutral", than="base", on=kl, differs=True
+        ),
+        Hypothesis(text="Not tried.", claimed_by="B"),
+        Hypothesis(text="It moves nothing.", claimed_by="C", better="base", than="a", on=kl),
+    ]
+    made = made_study(tmp_path, {"a": 0.2}, claims=WITH_ABILITIES, hypotheses=[Hypothesis(text="See."), *elsewhere])
+    found = summarise_study(*made).characters[0]
+    assert [each.hypothesis.text for each in found.judged] == ["See."]
+    assert [each.outcome for each in found.claimed] == ["held", "not run", "refuted"]
+    page = write_study(*made)
+    html, text = page.read_text(), (page.parent / "study.md").read_text()
+    for told in (html, text):
+        assert told.index("A neutral adapter moves it.") < told.index("Not tried.") < told.index("It moves nothing.")
+        assert "base − a on keeps its abilities, kl: -0." in told
+    assert "| Not tried. | B | not run |  |" in text
+    assert "<td>not seen</td>" in html
+
+
+def test_seeds_of_shuffled_labels_show_how_often_luck_wins(tmp_path: Path) -> None:
+    made = made_study(tmp_path, {"a": 0.1, "shuffled": 0.0}, seeds=range(6), claims=("knows_when",), items=8)
+    ((name, rate),) = summarise_study(*made).characters[0].by_luck
+    assert (name, rate <= 0.1) == ("shuffled", True)
+    assert "Seeds of shuffled, dealt at random" in (write_study(*made).parent / "study.md").read_text()
