@@ -78,9 +78,9 @@ def _memories(measured: Measured) -> list[Line]:
         if target.measure != "memory" or peer is None:
             continue
         share = ours.memory_mib / peer.memory_mib
-        told = (f"{side.memory_mib:,.0f} MiB" for side in (ours, peer))
+        own, other = (f"{side.memory_mib:,.0f} MiB" for side in (ours, peer))
         work = f"its peak memory, beside {target.peer}"
-        found.append(Line(work, *told, f"{share:.2f}×", _aimed(target), _verdict(share <= target.bound)))
+        found.append(Line(work, own, other, f"{share:.2f}×", _aimed(target), _verdict(share <= target.bound)))
     return found
 
 
