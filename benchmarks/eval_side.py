@@ -16,9 +16,10 @@ def score_texts(job: Job, gate: Gate) -> None:
     harness = HFLM(pretrained=model, tokenizer=chat.tokenizer, batch_size=job.side.batch)
     gate.ready(texts.digest(items))
     for cases in scoring_laps(items, job.load):
+        heads = [f"{chat.tokenizer.decode(list(chat.prompt(messages)))}{LEAD}" for messages, _ in cases]
         asked = [
-            Instance("loglikelihood", {}, (chat.tokenizer.decode(chat.prompt(messages)) + LEAD, f" {text}"), place)
-            for place, (messages, text) in enumerate(cases)
+            Instance("loglikelihood", {}, (head, f" {text}"), place)
+            for place, (head, (_, text)) in enumerate(zip(heads, cases, strict=True))
         ]
         gate.begin()
         found = harness.loglikelihood(asked, disable_tqdm=True)

@@ -24,7 +24,7 @@ def folder_of(kind: str, base: Path, scratch: Path, *, quick: bool) -> Path:
         model = gemma(chat, quick=quick) if kind == "vocabulary" else small(chat)
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         model.to(torch.bfloat16).save_pretrained(partial)  # type: ignore[arg-type]  # as in ethos.models
         chat.tokenizer.save_pretrained(partial)
         partial.rename(folder)

@@ -20,7 +20,7 @@ from ethos.records import Message
 from ethos.samplers.local import generate, sample
 from ethos.samplers.replies import ReplyCache, Request, derived_seed
 from ethos.train.distillation import Distillation, distillation_objective, frozen
-from ethos.train.loop import Objective, Optimisation, Scored, Unit, schedule, train, with_reference
+from ethos.train.loop import Objective, Optimisation, Scored, Unit, packs, schedule, train, with_reference
 from ethos.train.lora import LoraSettings, attach, before_training
 from ethos.train.preference import PreferenceLoss, preference_objective
 from ethos.train.supervised import sft_objective
@@ -56,10 +56,16 @@ def ordered(units: Sequence[Unit], load: Load) -> list[Unit]:
     return [units[i] for step in schedule(len(units), settings(load), seed=SEED) for i in step]
 
 
+def head_of(model: scoring.Model) -> Tensor:
+    """The vocabulary head's matrix."""
+    weight: Tensor = model.get_output_embeddings().weight
+    return weight
+
+
 def sharpen(model: PreTrainedModel) -> PreTrainedModel:
     """Make a teacher of a copy of the student."""
     with torch.no_grad():
-        model.get_output_embeddings().weight.data = model.get_output_embeddings().weight * SHARPER
+        head_of(model).mul_(SHARPER)
     return model
 
 
@@ -133,12 +139,12 @@ def operations(model: PeftModel) -> Work:
     sizes = {name: weight.numel() for name, weight in model.named_parameters()}
     lora = sum(size for name, size in sizes.items() if "lora_" in name)
     frozen_ones = sum(size for name, size in sizes.items() if "proj" in name and "lora_" not in name)
-    head = model.get_output_embeddings().weight.numel()
+    head = head_of(model).numel()
 
     def count(units: Sequence[Unit]) -> float:
-        packs = list(scoring.pack([s for unit in units for s in unit.sequences]))
-        positions = sum(len(packed.tokens_N) for packed in packs)
-        return 6.0 * (positions * (frozen_ones + lora) + sum(len(packed.parents_P) for packed in packs) * head)
+        packed = [each for each, _ in packs(units, Optimisation().pack_positions)]
+        positions, parents = sum(len(each.tokens_N) for each in packed), sum(len(each.parents_P) for each in packed)
+        return 6.0 * (positions * (frozen_ones + lora) + parents * head)
 
     return count
 

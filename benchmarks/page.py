@@ -78,9 +78,9 @@ def _memories(measured: Measured) -> list[Line]:
         if target.measure != "memory" or peer is None:
             continue
         share = ours.memory_mib / peer.memory_mib
-        told = (f"{side.memory_mib:,.0f} MiB" for side in (ours, peer))
+        own, other = (f"{side.memory_mib:,.0f} MiB" for side in (ours, peer))
         work = f"its peak memory, beside {target.peer}"
-        found.append(Line(work, *told, f"{share:.2f}×", _aimed(target), _verdict(share <= target.bound)))
+        found.append(Line(work, own, other, f"{share:.2f}×", _aimed(target), _verdict(share <= target.bound)))
     return found
 
 
@@ -112,7 +112,7 @@ def _verdict(met: bool) -> str:
 
 
 def _laps(count: int) -> str:
-    return f"{count} lap{'s' if count > 1 else ''}"
+    return f"{count} lap{'s' if count != 1 else ''}"
 
 
 def _number(rate: float) -> str:
@@ -164,14 +164,14 @@ def _checks(measured: Measured) -> list[str]:
         return []
     found = agreements(measured.row, measured.sides, measured.machine.dtype)
     told = [f"{each.peer} {each.worst:.2g} of {each.compared} (≤ {each.allowed:g})" for each in found]
-    return [f"- {measured.row.name}: {'; '.join(told) or 'the same inputs; texts are sampled'}"]
+    return [f"- {measured.row.name}: {'; '.join(told)}"] if told else []
 
 
 def _choice(measured: Measured) -> str:
     """How a row was measured."""
     row, load = measured.row, measured.row.load
     took = "; ".join(f"{_memory(side)}" for side in measured.sides)
-    size = f"{load.laps} laps of {load.per_lap}, prompts {_range(load.prompt)}, replies {_range(load.reply)} tokens"
+    size = f"{_laps(load.laps)} of {load.per_lap}, prompts {_range(load.prompt)}, replies {_range(load.reply)} tokens"
     return f"- **{row.name}** ({row.work}; {size}): {row.choices} {took}"
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from benchmarks import texts
 from benchmarks.laps import Gate
-from benchmarks.ours import loaded, ordered
+from benchmarks.ours import head_of, loaded, ordered
 from benchmarks.table import Job
 from ethos.chat import Chat
 from ethos.records import Message
@@ -70,7 +70,7 @@ def products(job: Job, gate: Gate) -> None:
     """X·Wᵀ with each of the model's frozen matrices, counted in floating-point operations."""
     model, chat = loaded(job)
     layers = [weight for name, weight in model.named_parameters() if "proj" in name]
-    weights = [*layers, model.get_output_embeddings().weight]
+    weights = [*layers, head_of(model)]
     rows = {weight.shape[1]: torch.randn(ROWS, weight.shape[1]).to(weight) for weight in weights}
     once = sum(2.0 * ROWS * weight.numel() for weight in weights)
     gate.ready(texts.inputs_of(ordered(texts.pairs(job.load, chat), job.load)))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 from benchmarks.laps import Lap
@@ -116,6 +116,7 @@ def agreements(row: Row, sides: Sequence[Sided], own: str) -> list[Agreement]:
 
 def exponent(laps: Sequence[Lap]) -> float:
     """Slope of log seconds over log work, by least squares."""
-    points = [(math.log(lap.work), math.log(lap.seconds)) for lap in laps]
-    x, y = (sum(axis) / len(points) for axis in zip(*points, strict=True))
-    return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+    x, y = [math.log(lap.work) for lap in laps], [math.log(lap.seconds) for lap in laps]
+    middle_x, middle_y = fmean(x), fmean(y)
+    rise = sum((a - middle_x) * (b - middle_y) for a, b in zip(x, y, strict=True))
+    return rise / sum((a - middle_x) * (a - middle_x) for a in x)

@@ -74,10 +74,10 @@ class Laps(TrainerCallback):
         """The adapter has moved."""
         self.gate.end(next(self.work))
 
-    def on_log(self, *args: Any, logs: dict[str, float], **_: Any) -> None:
+    def on_log(self, *args: Any, **told: Any) -> None:
         """Losses are compared at the end."""
-        if "loss" in logs:
-            self.gate.values.append(logs["loss"])
+        if "loss" in told["logs"]:
+            self.gate.values.append(told["logs"]["loss"])
 
 
 def run(trainer: Any, job: Job, gate: Gate, units: Sequence[Unit]) -> None:
