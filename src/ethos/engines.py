@@ -96,9 +96,9 @@ def on_ray(engine: Engine, todo: Sequence[Cell], work: Work) -> Iterator[Outcome
             (done,), _ = ray.wait([*running], num_returns=1)
             cell = running.pop(done)
             try:
-                error = ray.get(done)
+                failure = ray.get(done)
             except ray.exceptions.WorkerCrashedError:
-                error = _died()
-            yield cell, error
+                failure = _died()
+            yield cell, failure
     finally:
         ray.shutdown()
