@@ -3,6 +3,7 @@ named."""
 
 import os
 import signal
+import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +48,12 @@ def buggy(folder: Path, cell: Cell) -> UserError | None:
     raise ZeroDivisionError("a bug")
 
 
+@pytest.fixture(autouse=True)
+def findable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers import this module by its name."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_process_that_dies_takes_only_its_own_cell_with_it(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,6 +83,6 @@ def test_what_no_machine_of_the_cluster_has_is_refused(tmp_path: Path) -> None:
 
 
 def test_ray_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"Ray is not installed\nhint: pip install 'ethos\[ray\]'"):
         list(outcomes(Engine("ray"), [cell(0)], partial(work, tmp_path)))

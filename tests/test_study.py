@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -168,8 +169,9 @@ def dies_once(root: Path, cell: Cell) -> UserError | None:
     ],
 )
 def test_a_worker_killed_in_the_middle_of_a_study_loses_nothing(
-    done: Path, file: Path, tmp_path: Path, engine: Engine
+    done: Path, file: Path, tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # Ray's workers find this module
     found = list(outcomes(engine, cells(read_study(file)), partial(dies_once, tmp_path)))
     assert (tmp_path / "died").exists()
     assert len(found) == 4
@@ -281,7 +283,7 @@ def test_a_budget_is_spent_by_every_arm_and_one_smaller_than_a_step_is_refused(f
     small = study.model_copy(update=once | {"arms": study.arms[:1], "budget": Budget(tokens=40)})
     with pytest.raises(StudyError, match=r"1 of 1 cells failed: few-sft-0: tokens = 40 is less than one step takes"):
         run_study(small, tmp_path / "small")
-    enough, root = study.model_copy(update=once | {"budget": Budget(tokens=6000)}), tmp_path / "enough"
+    enough, root = study.model_copy(update=once | {"budget": Budget(tokens=8000)}), tmp_path / "enough"
     run_study(enough, root)
     for cell in cells(enough):
         manifest = read_manifest(cell.folder(root))
@@ -289,11 +291,13 @@ def test_a_budget_is_spent_by_every_arm_and_one_smaller_than_a_step_is_refused(f
             read_jsonl(cell.folder(root) / manifest.stages[name] / LOG, Step)
             for name in (*cell.config.named_stages, "neutral")
         ]
-        shares = [6000 / (len(logs) - 1)] * (len(logs) - 1) + [6000]
+        shares = [8000 / (len(logs) - 1)] * (len(logs) - 1) + [8000]
         for log, share in zip(logs, shares, strict=True):
             assert sum(step.spent for step in log[:-1]) < share <= sum(step.spent for step in log)
     report_study(root)
-    assert "| sft | sft | as recorded | 1 | 6," in (root / "study.md").read_text()
+    spent = re.search(r"\| sft \| sft \| as recorded \| 1 \| ([\d,]+) \|", (root / "study.md").read_text())
+    assert spent
+    assert int(spent[1].replace(",", "")) >= 8000
 
 
 def test_a_study_without_a_finished_cell_has_no_report(file: Path, tmp_path: Path) -> None:

@@ -163,13 +163,14 @@ def _measured(
     config: RunConfig, run: Run, inputs: Inputs, name: str, made_by: tuple[str, StageKey] | None, cost: int
 ) -> list[Row]:
     """One row a subject: done when every claim is."""
+    items = inputs.constitution.name  # one subject may be measured for several
     if made_by and not run.has(*made_by):
-        return [Row(f"measured · {name}", False, cost, made_by[1].digest())]
+        return [Row(f"measured · {name}", False, cost, f"{made_by[1].digest()} {items}")]
     adapter: Path | None = run.folder(*made_by) if made_by else None
     subject = subject_of(inputs, name, adapter)
     key = partial(measure_key, asked(config, inputs), subject)
     done = all(run.has(f"measured/{name}", key(find_claim(name))) for name in config.bench.claims)
-    return [Row(f"measured · {name}", done, cost, subject.digest())]
+    return [Row(f"measured · {name}", done, cost, f"{subject.digest()} {items}")]
 
 
 def training_positions(units: list[Unit], training: Training, num_layers: int) -> int:
