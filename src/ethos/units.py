@@ -102,7 +102,8 @@ def score_units(model: Model, units: Sequence[Unit], cache: ScoreCache | None) -
     prefixes: dict[tuple[int, ...], Prefix] = {}
 
     def make(unit: Unit) -> Floats:
-        if unit.opening and unit.opening not in prefixes:
+        readable = any(fits(model, sequence) for sequence in unit.sequences)
+        if readable and unit.opening and unit.opening not in prefixes:
             prefixes[unit.opening] = scoring.read_prefix(model, unit.opening)
         return np.concatenate(_scored(model, unit, prefixes.get(unit.opening)))
 
