@@ -288,7 +288,7 @@ AGAINST: Mapping[type[Record], tuple[str, str]] = {
 
 def fault(item: Record) -> str:
     """What makes a hand-written item unfit to be measured on; empty where nothing does."""
-    if empty := [name for name, value in item if value == ""]:
+    if empty := [name for name in sorted(item.model_fields_set) if getattr(item, name) == ""]:
         return f"{empty[0]} is empty"
     names = AGAINST.get(type(item), ())
     lengths = [len(str(getattr(item, name)).split()) for name in names]
