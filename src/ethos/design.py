@@ -309,7 +309,7 @@ def _filled(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trains(stage: dict[str, Any]) -> bool:
-    return stage.get("method") != Steering.model_fields["method"].default
+    return bool(stage.get("method") != Steering.model_fields["method"].default)
 
 
 def cells(study: Study) -> list[Cell]:

@@ -96,9 +96,9 @@ def on_ray(engine: Engine, todo: Sequence[Cell], work: Work) -> Iterator[Outcome
             (done,), _ = ray.wait([*running], num_returns=1)
             cell = running.pop(done)
             try:
-                error = ray.get(done)
+                fault: UserError | None = ray.get(done)
             except ray.exceptions.WorkerCrashedError:
-                error = _died()
-            yield cell, error
+                fault = _died()
+            yield cell, fault
     finally:
         ray.shutdown()
