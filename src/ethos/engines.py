@@ -83,7 +83,13 @@ def on_ray(engine: Engine, todo: Sequence[Cell], work: Work) -> Iterator[Outcome
         import ray
     except ImportError as error:
         raise EngineError("Ray is not installed", hint="pip install 'ethos[ray]'") from error
-    ray.init(address=engine.address, log_to_driver=False)
+    try:
+        ray.init(address=engine.address, log_to_driver=False)
+    except Exception as error:  # Ray raises bare ones where a node does not come up in time
+        raise EngineError(
+            f"Ray does not answer at {engine.address!r}: {str(error).splitlines()[0]}",
+            hint="--address names a running cluster; a local one needs a processor that is not all taken",
+        ) from error
     try:
         have = ray.cluster_resources()
         for name, wanted in (("CPU", engine.cpus), ("GPU", engine.gpus)):
@@ -96,9 +102,9 @@ def on_ray(engine: Engine, todo: Sequence[Cell], work: Work) -> Iterator[Outcome
             (done,), _ = ray.wait([*running], num_returns=1)
             cell = running.pop(done)
             try:
-                failure = ray.get(done)
+                fault: UserError | None = ray.get(done)
             except ray.exceptions.WorkerCrashedError:
-                failure = _died()
-            yield cell, failure
+                fault = _died()
+            yield cell, fault
     finally:
         ray.shutdown()

@@ -350,8 +350,8 @@ class Items(NamedTuple):
 
     def traits(self) -> dict[str, str]:
         """Contrast → the trait it is about, of those that were written for one."""
-        kinds: tuple[tuple[str, type[Triple | Crossed]], ...] = (("triples", Triple), ("crossed", Crossed))
-        return {item.id: item.trait for name, kind in kinds for item in self.load(name, kind) if item.trait}
+        items = [*self.load("triples", Triple), *self.load("crossed", Crossed)]
+        return {item.id: item.trait for item in items if item.trait}
 
     def text(self, name: str) -> str:
         """What decides scores on these items, as written on disk or as it would be; empty where there are none."""
