@@ -225,7 +225,7 @@ def test_every_artefact_is_named_by_its_key(tiny_run: Path) -> None:
         assert hashlib.sha256(compact.encode()).hexdigest()[:12] == key.parent.name
 
 
-EVERYTHING = {"data", "contamination", "preference", "introspection", "neutral", "baseline"}
+EVERYTHING = {"data", "ordinary", "contamination", "preference", "introspection", "neutral", "baseline"}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ EVERYTHING = {"data", "contamination", "preference", "introspection", "neutral",
     [
         ("seed=1", EVERYTHING),
         ("mixture.voice=1", EVERYTHING),
-        ("mixture.labels=shuffled", EVERYTHING - {"neutral"}),  # it learns from no contrast
+        ("mixture.labels=shuffled", EVERYTHING - {"neutral", "ordinary"}),  # it learns from no contrast
         ("stages.0.lora.rank=3", {"preference", "introspection"}),
         ("stages.1.sampling.turns=4", {"introspection"}),
         ("stages.1.bugs.guidance_lost=true", {"introspection"}),

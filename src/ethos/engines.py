@@ -5,7 +5,6 @@ Artefacts go through the study's folder, which every process must see. A process
 it, and that is run again, from the stage that it was in.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -53,21 +52,34 @@ def in_pool(workers: int, todo: Sequence[Cell], work: Work) -> Iterator[Outcome]
     """In processes that share the processor's threads.
 
     Matrix products round differently with another number of threads, so a pool's last digits may differ. A pool ends
-    with the first process that dies; another takes over what is left.
+    with the first process that dies, and does not say whose it was: the cells that were being run are then run one by
+    one, and a fresh pool takes what is left.
     """
-    threads, left, deaths = max(1, torch.get_num_threads() // workers), list(todo), Counter[str]()
+    threads, left = max(1, torch.get_num_threads() // workers), list(todo)
     while left:
-        with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        with _pool(workers, threads) as pool:
             running = {pool.submit(work, cell): cell for cell in left}
             for future in as_completed(running):
                 if not isinstance(future.exception(), BrokenProcessPool):
                     left.remove(running[future])
                     yield running[future], future.result()
-        for cell in left[:workers]:  # handed out in order, so these were being run
-            deaths[cell.name] += 1
-            if deaths[cell.name] == ATTEMPTS:
-                left.remove(cell)
-                yield cell, _died()
+        suspects, left = left[:workers], left[workers:]  # cells are handed out in order
+        for cell in suspects:
+            yield cell, _alone(cell, work, threads)
+
+
+def _alone(cell: Cell, work: Work, threads: int) -> UserError | None:
+    """What becomes of a cell in a process of its own, as often as is left to it after a first death."""
+    for _ in range(ATTEMPTS - 1):
+        with _pool(1, threads) as pool:
+            future = pool.submit(work, cell)
+            if not isinstance(future.exception(), BrokenProcessPool):
+                return future.result()
+    return _died()
+
+
+def _pool(workers: int, threads: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,))
 
 
 def _died() -> EngineError:

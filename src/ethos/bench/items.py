@@ -350,7 +350,7 @@ class Items(NamedTuple):
 
     def traits(self) -> dict[str, str]:
         """Contrast → the trait it is about, of those that were written for one."""
-        items = [*self.load("triples", Triple), *self.load("crossed", Crossed)]
+        items: list[Triple | Crossed] = [*self.load("triples", Triple), *self.load("crossed", Crossed)]
         return {item.id: item.trait for item in items if item.trait}
 
     def text(self, name: str) -> str:
