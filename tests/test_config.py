@@ -110,7 +110,7 @@ def test_defaults_need_a_name_only(tmp_path: Path) -> None:
         ("sed = 3", "seed"),
         (
             '[[stages]]\nmethod = "preference"\nlr = 1',
-            "lora, inoculation, method, prevent, loss, contrasts, replay",
+            "lora, inoculation, method, prevent, loss, contrasts, rejections, replay",
         ),
         ('[[stages]]\nmethod = "sft"\n[stages.optimisation]\nlr = 1', "learning_rate"),
         ('[[stages]]\nmethod = "introspection"\n[stages.sampling]\nreflection = 1', "reflections"),

@@ -66,7 +66,10 @@ def test_a_process_that_dies_takes_only_its_own_cell_with_it(
     assert {seed for seed, error in found.items() if error} == {2, 3}
     assert found[2].startswith("its process died 2 times without a word\nhint: ")
     assert found[3] == "no rows\nhint: write some"
-    assert len(list(tmp_path.glob("kind-arm-2 *"))) in (1, 2)  # a pool may end before a cell it took has begun
+    assert len(list(tmp_path.glob("kind-arm-2 *"))) in (
+        2,
+        3,
+    )  # alone twice, and in a pool that may end before a cell it took has begun
 
 
 @pytest.mark.parametrize("engine", [Engine(), *ENGINES])

@@ -100,7 +100,10 @@ def die_at(file: Path, root: Path, sign: str, how: signal.Signals) -> str:
 
     While it lives, a second run in the same folder is refused.
     """
-    eager = "from ethos.train import loop; loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0; from ethos.cli import main; main()"
+    eager = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # which a shell's & takes away
+        "from ethos.train import loop; loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0; from ethos.cli import main; main()"
+    )
     command = [sys.executable, "-c", eager, "run", str(file), "--out", str(root)]
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -261,7 +264,7 @@ def test_a_character_can_be_measured_on_its_own_held_out_rows(
     """One with crossed rows of its own, and one that is all tone."""
     claims = ["shows_the_character", "carries_over", "holds_under_pressure", "resolves_conflicts_as_ranked"]
     settings = [f"constitution={name}", f"bench.items={items}", f"bench.claims={claims}", "mixture.conversations=0"]
-    config = read_config(tiny_toml, settings)
+    config = read_config(tiny_toml, [*settings, "bench.per_split=3"])
     config = config.model_copy(update={"stages": config.stages[:1]})
     text = run_experiment(config, Run(tmp_path)).with_name(MARKDOWN).read_text()
     assert "items are derived from the constitution's own recorded rows" in text

@@ -20,7 +20,7 @@ Work = Callable[[Cell], UserError | None]
 """Runs one cell; the reason where it cannot be run. It must be picklable."""
 Outcome = tuple[Cell, UserError | None]
 ATTEMPTS = 3
-"""How often a cell is run whose process died under it."""
+"""How often a cell is run whose process dies under it and nobody else."""
 
 
 class Engine(NamedTuple):
@@ -69,8 +69,8 @@ def in_pool(workers: int, todo: Sequence[Cell], work: Work) -> Iterator[Outcome]
 
 
 def _alone(cell: Cell, work: Work, threads: int) -> UserError | None:
-    """What becomes of a cell in a process of its own, as often as is left to it after a first death."""
-    for _ in range(ATTEMPTS - 1):
+    """What becomes of a cell in a process of its own; the death that brought it here may have been another's."""
+    for _ in range(ATTEMPTS):
         with _pool(1, threads) as pool:
             future = pool.submit(work, cell)
             if not isinstance(future.exception(), BrokenProcessPool):

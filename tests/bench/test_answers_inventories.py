@@ -70,7 +70,8 @@ def told_few(items: list[Statement], answers: list[float]) -> dict[str, dict[str
 
 
 def test_digits_that_hold_too_little_leave_a_statement_unscored(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ethos.bench.answers_inventories.OPTION_MASS_FLOOR", 1.1)
+    for module in ("answers_inventories", "readouts"):
+        monkeypatch.setattr(f"ethos.bench.{module}.OPTION_MASS_FLOOR", 1.1)
     rows = measure(bench._replace(per_split=2))
     assert {row.value for row in rows} == {None}
     assert all("of the probability" in row.reason for row in rows)
