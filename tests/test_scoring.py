@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from ethos import scoring
 from ethos.chat import Rendered
 from ethos.scoring import pack, score, token_logprobs
 
@@ -45,13 +46,14 @@ LIMITS = st.integers(1, 40)
 
 @pytest.fixture(scope="module")
 def model(tiny_base: Path) -> PreTrainedModel:
-    """Weights large enough that a wrong position or a wrong context is seen."""
+    """Weights large enough that a wrong position or a wrong context is seen; the head frozen, as it always is."""
     loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
     torch.manual_seed(1)
     with torch.no_grad():
         for weight in loaded.parameters():
             if weight.dim() == 2:
                 weight.normal_(std=0.3)
+    loaded.get_output_embeddings().requires_grad_(False)
     return loaded.eval()
 
 
@@ -93,11 +95,13 @@ def test_the_order_of_input_does_not_change_a_score(
         np.testing.assert_array_equal(shuffled[place], scores[index])
 
 
-@settings(max_examples=20)
-@given(sequences=SEQUENCES)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sequences=SEQUENCES, held=st.integers(1, 4000))
 def test_gradients_through_the_trie_are_those_of_the_sum_over_sequences(
-    model: PreTrainedModel, sequences: list[Rendered]
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, sequences: list[Rendered], held: int
 ) -> None:
+    """However few logits are held at once: a vocabulary of 259 makes blocks of one to fifteen positions."""
+    monkeypatch.setattr(scoring, "LOGITS_HELD", held)
     weights = [1.0 + index for index in range(len(sequences))]  # unequal, so that a swapped sequence shows
 
     model.zero_grad()
@@ -224,3 +228,23 @@ def test_a_first_token_cannot_be_scored() -> None:
 def test_a_log_probability_of_every_next_token_sums_to_one(model: PreTrainedModel) -> None:
     everything = score(model, [scored([3, 4, 5], [token]) for token in range(259)])
     assert np.exp([logprobs[0] for logprobs in everything]).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_logits_are_never_held_whole(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "LOGITS_HELD", 4 * 259)
+    head, seen = model.get_output_embeddings(), list[int]()
+    watch = head.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    (packed,) = pack([scored([3, 4], list(range(5, 35)))])
+    token_logprobs(model, packed).sum().backward()
+    watch.remove()
+    assert seen == [4] * 7 + [2]
+
+
+def test_a_head_that_would_have_to_learn_is_refused(model: PreTrainedModel) -> None:
+    (packed,) = pack([scored([3, 4], [5])])
+    head = model.get_output_embeddings().requires_grad_(True)
+    try:
+        with pytest.raises(AssertionError, match="a frozen head"):
+            token_logprobs(model, packed)
+    finally:
+        head.requires_grad_(False)

@@ -6,8 +6,9 @@ prompts it stands under. Position ids are depths, and a position attends to its 
 so each sequence sees exactly what it would see alone. A prompt with four replies, two situations
 that begin alike, and the system prompt of a whole batch are computed once, and nothing is padded.
 
-The vocabulary head runs only on positions whose successor is scored. Scoring reads what all sequences
-share once per call and keeps its keys and values.
+The vocabulary head runs only on positions whose successor is scored, and logits are never held: a block of them at
+a time becomes log-probabilities and, in training, their gradients. Scoring reads what all sequences share once per
+call and keeps its keys and values.
 
 Shape suffixes: N = trie positions, S = scored positions, P = their distinct parents, D = hidden, V = vocabulary.
 """
@@ -29,6 +30,8 @@ Model = PreTrainedModel | PeftModel
 
 MAX_POSITIONS = 512
 """Trie positions a pack may hold: large enough for fast matrix products, small enough for memory."""
+LOGITS_HELD = 2**24
+"""Logits in memory at once (64 MiB in float32), however large the vocabulary."""
 
 
 class Pack(NamedTuple):
@@ -189,8 +192,48 @@ def head_logits(model: Model, hidden_PD: Tensor) -> Tensor:
 
 def token_logprobs(model: Model, packed: Pack, prefix: Prefix | None = None) -> Tensor:
     """log p (nats) of each scored position's token given its ancestors: (S,), differentiable."""
-    logits_PV = head_logits(model, hidden_states(model, packed, prefix))
-    return picked_logprobs(logits_PV, packed)
+    return head_logprobs(model, hidden_states(model, packed, prefix), packed)
+
+
+def head_logprobs(model: Model, hidden_PD: Tensor, packed: Pack) -> Tensor:
+    """log p (nats) of the scored tokens, from the hidden states before them: (S,), differentiable in these.
+
+    The head is frozen. With h its input, w_v its rows and p their softmax, ∂ log p_t / ∂h = w_t − Σ_v p_v w_v, which
+    is known before the backward pass: so it is taken block by block, and no logit outlives its block.
+    """
+    device = hidden_PD.device
+    where = packed.head_S.to(device), packed.target_S.to(device)
+    logprobs_S: Tensor = _HeadLogprobs.apply(hidden_PD, model.get_output_embeddings(), *where)  # type: ignore[no-untyped-call]
+    return logprobs_S
+
+
+class _HeadLogprobs(torch.autograd.Function):
+    """See `head_logprobs`."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_PD: Tensor, head: torch.nn.Module, head_S: Tensor, target_S: Tensor) -> Tensor:
+        learns = ctx.needs_input_grad[0]
+        assert not learns or (isinstance(head, torch.nn.Linear) and not head.weight.requires_grad), "a frozen head"
+        total_P, picked_S, expected = [], hidden_PD.new_empty(len(head_S), dtype=torch.float32), []
+        size = max(1, LOGITS_HELD // head.weight.shape[0])
+        for start in range(0, len(hidden_PD) or 1, size):
+            logits_BV = head(hidden_PD[start : start + size]).float()
+            here = (head_S >= start) & (head_S < start + size)
+            picked_S[here] = logits_BV[head_S[here] - start, target_S[here]]
+            total_P.append(logits_BV.logsumexp(-1))
+            if learns:
+                p_BV = logits_BV.sub_(total_P[-1][:, None]).exp_()
+                expected.append(p_BV.to(head.weight.dtype) @ head.weight)
+        if learns:
+            ctx.save_for_backward(head.weight, torch.cat(expected), head_S, target_S)
+        return picked_S - torch.cat(total_P)[head_S]
+
+    @staticmethod
+    def backward(ctx: Any, grad_S: Tensor) -> tuple[Tensor, None, None, None]:
+        weight_VD, expected_PD, head_S, target_S = ctx.saved_tensors
+        towards_SD = grad_S[:, None] * (weight_VD[target_S] - expected_PD[head_S]).float()
+        grad_PD = towards_SD.new_zeros(expected_PD.shape).index_add_(0, head_S, towards_SD)
+        return grad_PD.to(expected_PD.dtype), None, None, None
 
 
 def picked_logprobs(logits_PV: Tensor, packed: Pack) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import page, results, texts
-from benchmarks.__main__ import chosen, measured
+from benchmarks.__main__ import chosen, fair, measured
 from benchmarks.laps import Gate, Lap, Over, Ready, Word
 from benchmarks.machine import Machine, this_machine
 from benchmarks.ours import ordered, sizes_of
@@ -186,6 +186,16 @@ def test_an_unknown_row_is_refused_with_the_nearest_name() -> None:
     assert chosen([]) == list(ROWS)
     with pytest.raises(ConfigError, match="scoring"):
         chosen(["scorin"])
+
+
+def test_peers_in_a_dtype_that_the_machine_emulates_are_left_out_and_the_page_says_so() -> None:
+    row = row_named("dpo")
+    here = fair(row, MACHINE)
+    assert [side.name for side in here.sides] == ["ethos", "TRL float32"]
+    assert [target.peer for target in here.targets] == ["TRL float32"]
+    assert "left out" in here.choices
+    assert fair(row, MACHINE.model_copy(update={"dtype": "bfloat16"})) == row
+    assert fair(row_named("scoring"), MACHINE) == row_named("scoring")
 
 
 def test_names_targets_and_sides_of_the_table_fit_together() -> None:

@@ -331,14 +331,17 @@ def _packed(units: Sequence[Unit], positions: int, weight: float) -> Portion:
 def _scored(model: PeftModel, packed: scoring.Pack, units: Sequence[Unit], objective: Objective) -> list[Scored]:
     """What the model says of the units of one pack."""
     hidden_PD, states = steering.activations(model, packed, objective.layers)
-    logits_PV = scoring.head_logits(model, hidden_PD)
-    logprobs_S = scoring.picked_logprobs(logits_PV, packed)
+    logits_PV = scoring.head_logits(model, hidden_PD) if objective.distributions else None
+    if logits_PV is None:
+        logprobs_S = scoring.head_logprobs(model, hidden_PD, packed)
+    else:
+        logprobs_S = scoring.picked_logprobs(logits_PV, packed)
     places = iter([torch.from_numpy(where).to(logprobs_S.device) for where in packed.scored])
     head_S = packed.head_S.to(logprobs_S.device)
     scored = []
     for unit in units:
         own = [next(places) for _ in unit.sequences]
-        logits = tuple(logits_PV[head_S[where_T]] for where_T in own) if objective.distributions else ()
+        logits = () if logits_PV is None else tuple(logits_PV[head_S[where_T]] for where_T in own)
         activations = tuple(steering.states_before(states, packed, where_T) for where_T in own) if states else ()
         scored.append(Scored(unit, tuple(logprobs_S[where_T] for where_T in own), logits, activations))
     return scored
