@@ -211,7 +211,7 @@ class _HeadLogprobs(torch.autograd.Function):
     """See `head_logprobs`."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_PD: Tensor, head: torch.nn.Module, head_S: Tensor, target_S: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden_PD: Tensor, head: torch.nn.Linear, head_S: Tensor, target_S: Tensor) -> Tensor:
         learns = ctx.needs_input_grad[0]
         assert not learns or (isinstance(head, torch.nn.Linear) and not head.weight.requires_grad), "a frozen head"
         total_P, picked_S, expected = [], hidden_PD.new_empty(len(head_S), dtype=torch.float32), []
