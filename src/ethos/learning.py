@@ -50,7 +50,7 @@ def train_on(rows: Rows, stage: Method, given: Given, folder: Path, *, label: st
         units = stage.units(rows, given.constitution, chat, seed=given.seed)
         if stage.needs_reference:
             with models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"):
-                units = with_reference(model, units)
+                units = with_reference(model, units, label=f"{label} reference")
         return units, stage.objective(model, given, chat)
 
     fit(given.base, given.base_name, stage, task, folder, seed=given.seed, on=given.on, label=f"{label} training")

@@ -13,7 +13,7 @@ call and keeps its keys and values.
 Shape suffixes: N = trie positions, S = scored positions, P = their distinct parents, D = hidden, V = vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -245,13 +245,18 @@ def picked_logprobs(logits_PV: Tensor, packed: Pack) -> Tensor:
 
 @torch.no_grad()
 def score(
-    model: Model, sequences: Sequence[Rendered], *, limit: int = MAX_POSITIONS, prefix: Prefix | None = None
+    model: Model,
+    sequences: Sequence[Rendered],
+    *,
+    limit: int = MAX_POSITIONS,
+    prefix: Prefix | None = None,
+    done: Callable[[int], None] = lambda _: None,
 ) -> list[NDArray[np.float64]]:
     """Per-token log-probabilities (nats) of each sequence's scored tokens.
 
     Tokens that all sequences begin with (a system prompt) are computed once, unless a `prefix` of them was read
     before. The rest is visited in lexicographic order, so that sequences with a common beginning meet in one pack;
-    the result is in the order given.
+    the result is in the order given. `done` is told how many sequences each pack has scored.
     """
     if not sequences:
         return []
@@ -268,6 +273,7 @@ def score(
         logprobs = token_logprobs(model, packed, prefix).double().cpu().numpy()
         for index, where in zip(packed.sequences, packed.scored, strict=True):
             result[index] = logprobs[where]
+        done(len(packed.sequences))
     return [result[i] for i in range(len(sequences))]
 
 

@@ -356,11 +356,12 @@ def packs(units: Sequence[Unit], positions: int) -> Iterator[tuple[scoring.Pack,
         yield packed, list(dict.fromkeys(owner[j] for j in packed.sequences))
 
 
-def with_reference(model: PeftModel, units: Sequence[Unit]) -> list[Unit]:
-    """The units with their log-probabilities under the model as it is now, before any step."""
+def with_reference(model: PeftModel, units: Sequence[Unit], *, label: str = "") -> list[Unit]:
+    """The units with their log-probabilities under the model as it is now, before any step; one process shows its progress under
+    a label."""
     sequences = [sequence for unit in units for sequence in unit.sequences]
-    flat = ranks.divided(model, partial(scoring.score, model), sequences)
-    scores = iter(flat)
+    with meter(label, len(sequences), shown=bool(label) and ranks.count() == 1) as shown:
+        scores = iter(ranks.divided(model, partial(scoring.score, model, done=shown.advance), sequences))
     return [
         unit._replace(reference=tuple(torch.from_numpy(next(scores)).float() for _ in unit.sequences)) for unit in units
     ]

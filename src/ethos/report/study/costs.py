@@ -121,13 +121,13 @@ def _positions(done: Done) -> list[int]:
 
 
 def _flops(done: Done, size: Size) -> float:
-    """Two a parameter and position forward, twice that backward through the adapted layers."""
+    """Two a parameter and position forward, as many backward through the adapted layers, whose weights are frozen."""
     total = 0.0
     for positions, stage in zip(_positions(done), done.manifest.config.stages, strict=True):
         if isinstance(stage, Steering):
             continue
         share = min(stage.lora.top_layers or size.layers, size.layers) / size.layers
-        total += 2.0 * size.parameters * positions * (1 + 2 * share)
+        total += 2.0 * size.parameters * positions * (1 + share)
     return total
 
 
