@@ -357,8 +357,10 @@ def packs(units: Sequence[Unit], positions: int) -> Iterator[tuple[scoring.Pack,
 
 
 def with_reference(model: PeftModel, units: Sequence[Unit], *, label: str = "") -> list[Unit]:
-    """The units with their log-probabilities under the model as it is now, before any step; one process shows its progress under
-    a label."""
+    """The units with their log-probabilities under the model as it is now, before any step.
+
+    One process that is given a label shows how far it is.
+    """
     sequences = [sequence for unit in units for sequence in unit.sequences]
     with meter(label, len(sequences), shown=bool(label) and ranks.count() == 1) as shown:
         scores = iter(ranks.divided(model, partial(scoring.score, model, done=shown.advance), sequences))

@@ -32,7 +32,7 @@ def test_positions_seconds_and_arithmetic_by_hand(made: Made) -> None:
     assert first.positions == STEPS * TOKENS_A_STEP
     assert (first.spent, first.generated) == (STEPS * TOKENS_A_STEP / 2, STEPS * TOKENS_A_STEP / 4)
     assert first.seconds == SECONDS
-    assert first.flops == 2 * PARAMETERS * STEPS * TOKENS_A_STEP * 2  # all layers adapted: forward, and as much backward
+    assert first.flops == 2 * PARAMETERS * STEPS * TOKENS_A_STEP * 2  # all layers adapted
 
 
 def test_only_adapted_layers_are_gone_back_through(made: Made) -> None:
