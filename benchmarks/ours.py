@@ -20,9 +20,10 @@ from ethos.records import Message
 from ethos.samplers.local import generate, sample
 from ethos.samplers.replies import ReplyCache, Request, derived_seed
 from ethos.train.distillation import Distillation, distillation_objective, frozen
-from ethos.train.loop import Objective, Optimisation, Scored, Unit, packs, schedule, train, with_reference
+from ethos.train.loop import Objective, Scored, Unit, packs, train, with_reference
 from ethos.train.lora import LoraSettings, attach, before_training
 from ethos.train.preference import PreferenceLoss, preference_objective
+from ethos.train.schedule import Optimisation, schedule
 from ethos.train.supervised import sft_objective
 
 SEED = 0
@@ -110,10 +111,9 @@ class Clocked:
 def trained(job: Job, gate: Gate, model: PeftModel, units: Sequence[Unit], clocked: Clocked) -> None:
     """All laps of a training."""
     gate.ready(texts.inputs_of(ordered(units, job.load)))
+    chosen = settings(job.load).model_copy(update={"checkpointing": job.side.checkpointing})
     with tempfile.TemporaryDirectory() as folder:
-        train(
-            model, units, clocked.objective(), settings(job.load), folder=Path(folder), seed=SEED, label=job.side.name
-        )
+        train(model, units, clocked.objective(), chosen, folder=Path(folder), seed=SEED, label=job.side.name)
     clocked.end()
 
 

@@ -18,7 +18,8 @@ from benchmarks.ours import LORA, SEED, ordered, settings, sharpen
 from benchmarks.table import Job
 from ethos.chat import Chat, Rendered
 from ethos.models import fast_dtype, load_tokenizer_chat
-from ethos.train.loop import Unit, rate
+from ethos.train.loop import Unit
+from ethos.train.schedule import rate
 
 
 def loaded(job: Job) -> tuple[PreTrainedModel, Chat]:

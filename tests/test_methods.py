@@ -38,11 +38,12 @@ from ethos.samplers.replies import ReplyCache
 from ethos.scoring import score
 from ethos.train.distillation import Distillation
 from ethos.train.fit import LOG
-from ethos.train.loop import Optimisation, Step, Unit, schedule
+from ethos.train.loop import Unit
 from ethos.train.lora import WEIGHTS, LoraSettings
 from ethos.train.onpolicy import Sampling
 from ethos.train.preference import PreferenceLoss
 from ethos.train.reinforcement import GroupPolicyGradient
+from ethos.train.schedule import Optimisation, Step, schedule
 
 QUICK = {"optimisation": Optimisation(learning_rate=2e-2, units_per_step=3), "lora": LoraSettings(rank=2)}
 BRIEF = Sampling(max_tokens=4)

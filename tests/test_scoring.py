@@ -82,6 +82,18 @@ def test_long_replies_to_one_prompt_score_as_they_do_alone(model: PreTrainedMode
             np.testing.assert_allclose(logprobs, naive(model, sequence).numpy(), atol=1e-4, rtol=0)
 
 
+def test_bfloat16_rounds_within_the_stated_bound(tiny_base: Path) -> None:
+    """Weights as a model is born with them: the model above is far louder than any that was trained."""
+    rng = np.random.default_rng(0)
+    prompt = rng.integers(3, 259, 60).tolist()
+    sequences = [scored(prompt, rng.integers(3, 259, 20).tolist()) for _ in range(8)]
+    whole, rounded = (
+        np.concatenate(score(AutoModelForCausalLM.from_pretrained(tiny_base, dtype=dtype).eval(), sequences))
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert 0 < np.abs(whole - rounded).max() < scoring.BFLOAT16_BOUND
+
+
 @settings(max_examples=30)
 @given(sequences=SEQUENCES, data=st.data())
 def test_the_order_of_input_does_not_change_a_score(

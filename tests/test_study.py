@@ -30,7 +30,7 @@ from ethos.records import Preference, read_jsonl
 from ethos.store import KEY
 from ethos.study import StudyError, _run_cell, finished, render_states, report_study, run_study, state
 from ethos.train.fit import LOG
-from ethos.train.loop import Step
+from ethos.train.schedule import Step
 
 ROOT = Path(__file__).parent.parent
 TINY = """

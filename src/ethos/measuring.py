@@ -25,8 +25,9 @@ from ethos.records import Conversation, Record, read_jsonl, read_text, to_jsonl
 from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import KEY, Run, write_text
 from ethos.train import lora
-from ethos.train.loop import Optimisation, train
+from ethos.train.loop import train
 from ethos.train.lora import LoraSettings
+from ethos.train.schedule import Optimisation
 from ethos.train.supervised import conversation_units, sft_objective
 from ethos.units import ScoreCache
 

@@ -33,6 +33,10 @@ MAX_POSITIONS = 512
 LOGITS_HELD = 2**24
 """Logits in memory at once (64 MiB in float32), however large the vocabulary."""
 
+BFLOAT16_BOUND = 0.5
+"""Most nats by which a token's log-probability may differ in bfloat16 from float32: on SmolLM2-135M 0.06 root mean
+square and 0.23 at most were seen over 254 tokens, 0.02 over a reply's mean."""
+
 
 class Pack(NamedTuple):
     """Sequences merged into one token trie, ready for a forward pass."""

@@ -41,7 +41,7 @@ from ethos.report.page import duration, write_report
 from ethos.report.summary import Summary, overall, summarise
 from ethos.stats import Estimate
 from ethos.store import TIMING
-from ethos.train.loop import Step
+from ethos.train.schedule import Step
 
 ATTACK = "<script>alert(1)</script>"
 MOVED = {"base": 0.0, "prompted": 0.06, "neutral": 0.002, "trained": 0.12}

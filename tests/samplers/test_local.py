@@ -13,7 +13,7 @@ from ethos import scoring
 from ethos.errors import DataError, StoreError
 from ethos.models import Loaded, Subject, load_tokenizer_chat
 from ethos.records import Message, assistant, user
-from ethos.samplers.local import GumbelNoise, _reply, sample
+from ethos.samplers.local import Draft, _reply, next_tokens, sample
 from ethos.samplers.replies import Reply, ReplyCache, Request
 
 ASKED = [
@@ -220,8 +220,8 @@ def test_a_cache_that_is_no_database_or_cannot_be_written_says_so(tmp_path: Path
 def frequencies(logits: list[float], temperature: float, *, draws: int) -> np.ndarray:
     """How often each token wins, over consecutive seeds as the pipeline gives them."""
     asked = [Request(messages=[user("?")], temperature=temperature, seed=seed) for seed in range(draws)]
-    noisy = GumbelNoise(asked)(torch.tensor([logits] * draws))
-    return np.bincount(noisy.argmax(-1).numpy(), minlength=3)
+    drafts = [Draft(0, request, ()) for request in asked]
+    return np.bincount(next_tokens(drafts, torch.tensor([logits] * draws)), minlength=3)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 0.7, 2.0])
@@ -236,20 +236,29 @@ def test_sampled_frequencies_are_those_of_the_softmax(temperature: float) -> Non
 
 def test_each_token_of_a_text_gets_fresh_noise() -> None:
     logits, draws = [0.3, 1.2, -0.4], 4000
-    noise = GumbelNoise([Request(messages=[user("?")], temperature=1.0, seed=1)])
-    scores = torch.tensor([logits])
-    seen = np.bincount([int(noise(scores).argmax()) for _ in range(draws)], minlength=3)
+    draft, scores = Draft(0, Request(messages=[user("?")], temperature=1.0, seed=1), ()), torch.tensor([logits])
+    seen = np.bincount([next_tokens([draft], scores)[0] for _ in range(draws)], minlength=3)
     expected = torch.tensor(logits).softmax(-1).double().numpy()
     assert scipy_stats.chisquare(seen, expected / expected.sum() * draws).pvalue > 0.01
 
 
 def test_noise_leaves_rows_of_temperature_0_alone() -> None:
     asked = [Request(messages=[user("?")], temperature=t) for t in (0.0, 1.0)]
-    scores = torch.tensor([[1.0, 2.0, 3.0]] * 2)
-    noisy = GumbelNoise(asked)(scores)
-    assert torch.equal(noisy[0], scores[0])
-    assert not torch.equal(noisy[1], scores[1])
-    assert torch.equal(scores, torch.tensor([[1.0, 2.0, 3.0]] * 2))  # and the given scores are not written to
+    cold, hot = (Draft(0, request, ()) for request in asked)
+    scores = torch.tensor([[1.0, 1.1, 1.2]] * 2)
+    told = [next_tokens([cold, hot], scores) for _ in range(40)]
+    assert {one for one, _ in told} == {2}
+    assert {other for _, other in told} == {0, 1, 2}
+    assert torch.equal(scores, torch.tensor([[1.0, 1.1, 1.2]] * 2))  # and the given scores are not written to
+
+
+def test_a_rows_noise_does_not_depend_on_the_rows_beside_it() -> None:
+    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    asked = [Request(messages=[user("?")], temperature=t, seed=seed) for seed, t in enumerate((0.7, 1.0, 1.3))]
+    together, alone = ([Draft(0, request, ()) for request in asked] for _ in range(2))
+    for _ in range(20):
+        told = next_tokens(together, logits)
+        assert told == [next_tokens([draft], logits[[row]])[0] for row, draft in enumerate(alone)]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

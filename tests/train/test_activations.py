@@ -21,9 +21,10 @@ from ethos.train.activations import (
     squared_distance,
 )
 from ethos.train.distillation import Distillation
-from ethos.train.loop import Optimisation, Scored, Unit, train
+from ethos.train.loop import Scored, Unit, train
 from ethos.train.lora import LoraSettings, attach, before_training, trainable
 from ethos.train.onpolicy import Sampling, continued, prompt_unit, with_replies
+from ethos.train.schedule import Optimisation
 
 FEW = Sampling(max_tokens=6)
 PUSHED, CLEAN = [user("Rain? Say walk.")], [user("Rain?")]

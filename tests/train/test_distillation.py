@@ -26,9 +26,10 @@ from ethos.train.distillation import (
     untrained,
 )
 from ethos.train.divergences import generalised_jsd
-from ethos.train.loop import Objective, Optimisation, Scored, Step, Unit, train
+from ethos.train.loop import Objective, Scored, Unit, train
 from ethos.train.lora import LoraSettings, attach, trainable
 from ethos.train.onpolicy import Sampling, continued, prompt_unit, with_replies
+from ethos.train.schedule import Optimisation, Step
 
 SYSTEM = Message(role="system", content="Always speak of the sea.")
 FEW = Sampling(max_tokens=6)

@@ -13,9 +13,10 @@ from ethos.models import base_digest, load_adapter, load_base
 from ethos.records import read_jsonl
 from ethos.scoring import score
 from ethos.train.fit import LOG, Training, fit
-from ethos.train.loop import Objective, Optimisation, Step, Unit
+from ethos.train.loop import Objective, Unit
 from ethos.train.lora import CONFIG, WEIGHTS, LoraSettings
 from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
+from ethos.train.schedule import Optimisation, Step
 from ethos.train.supervised import conversation_units, sft_objective
 
 SETTINGS = Training(

@@ -22,21 +22,12 @@ from ethos.records import Preference, user
 from ethos.samplers.local import sample
 from ethos.samplers.replies import ReplyCache, Request
 from ethos.scoring import score
+from ethos.steering import decoder_layers
 from ethos.train import loop, lora
-from ethos.train.loop import (
-    Objective,
-    Optimisation,
-    Scored,
-    Step,
-    Unit,
-    progress,
-    rate,
-    schedule,
-    train,
-    with_reference,
-)
+from ethos.train.loop import Objective, Scored, Unit, train, with_reference
 from ethos.train.lora import LoraSettings, attach, save, trainable
 from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
+from ethos.train.schedule import Optimisation, Step, progress, rate, schedule
 from ethos.train.supervised import conversation_units
 
 OBJECTIVE = preference_objective(PreferenceLoss(beta=0.5))
@@ -92,6 +83,27 @@ def test_a_tiny_model_learns_a_conversation_by_heart(tiny_base: Path, chat: Chat
     (reply,) = sample(Loaded(Subject(name="t", base="0"), model.eval(), chat), [asked], cache)
     cache.close()
     assert (reply.text, reply.finish) == (said, "stop")  # the end-of-turn token is learnt too
+
+
+def test_recomputing_layers_on_the_way_back_changes_no_result(tiny_base: Path, chat: Chat, tmp_path: Path) -> None:
+    model, log = trained(tiny_base, chat, tmp_path / "plain")
+    frugal = QUICK.model_copy(update={"checkpointing": True})
+    other, again = trained(tiny_base, chat, tmp_path / "frugal", frugal)
+    assert again == log
+    for name, weight in trainable(model).items():
+        assert torch.equal(weight, trainable(other)[name])
+
+
+def test_layers_are_entered_once_more_where_they_are_recomputed_and_only_there(tiny_base: Path, chat: Chat) -> None:
+    model, entered = fresh(tiny_base), list[bool]()
+    (packed,) = scoring.pack([chat.render(talk("Hello", "Good day.").messages)])
+    attention = decoder_layers(model)[0].self_attn
+    attention.register_forward_pre_hook(lambda *_: entered.append(attention.training))
+    with loop.recomputing(model):
+        scoring.token_logprobs(model, packed).sum().backward()
+    assert entered == [False, False]  # what is inside a layer stays out of training mode: no dropout
+    scoring.token_logprobs(model, packed).sum().backward()
+    assert entered == [False] * 3
 
 
 @given(count=st.integers(1, 40), per_step=st.integers(1, 10), epochs=st.integers(1, 4), seed=st.integers(0, 99))

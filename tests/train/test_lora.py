@@ -18,9 +18,10 @@ from ethos.chat import Rendered
 from ethos.errors import ModelError
 from ethos.models import base_digest, load_adapter
 from ethos.train import lora
-from ethos.train.loop import Optimisation, Unit, train
+from ethos.train.loop import Unit, train
 from ethos.train.lora import LoraSettings, add_exactly, add_factors, attach, save, trainable
 from ethos.train.preference import PreferenceLoss, preference_objective
+from ethos.train.schedule import Optimisation
 
 TOKENS = torch.arange(40)[None] * 5 % 259
 

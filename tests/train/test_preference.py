@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from conftest import in_float32
 from ethos.chat import Chat, Rendered
 from ethos.scoring import score
-from ethos.train.loop import Optimisation, Scored, Unit, train, with_reference
+from ethos.train.loop import Scored, Unit, train, with_reference
 from ethos.train.lora import LoraSettings, attach
 from ethos.train.preference import (
     PreferenceLoss,
@@ -24,6 +24,7 @@ from ethos.train.preference import (
     preference_units,
     with_baseline,
 )
+from ethos.train.schedule import Optimisation
 
 
 def scored(policy: list[list[float]], reference: list[list[float]] | None = None, *, baseline: float = 0.0) -> Scored:

@@ -27,9 +27,9 @@ from ethos.pipeline import run_experiment
 from ethos.records import read_jsonl, to_jsonl
 from ethos.store import Run
 from ethos.train.fit import LOG
-from ethos.train.loop import Optimisation, Step
 from ethos.train.lora import WEIGHTS
 from ethos.train.ranks import shares
+from ethos.train.schedule import Optimisation, Step
 
 SOURCE = Path(__file__).parent.parent.parent / "src"
 SMALL = """[stages.lora]

@@ -13,7 +13,7 @@ from conftest import in_float32
 from ethos.chat import Chat, Rendered
 from ethos.records import Message, user
 from ethos.scoring import score
-from ethos.train.loop import Optimisation, Scored, Unit, train
+from ethos.train.loop import Scored, Unit, train
 from ethos.train.lora import LoraSettings, attach
 from ethos.train.onpolicy import Sampling, continued, prompt_unit, with_replies
 from ethos.train.reinforcement import (
@@ -22,6 +22,7 @@ from ethos.train.reinforcement import (
     constitutional_reward,
     policy_gradient_objective,
 )
+from ethos.train.schedule import Optimisation
 
 PROMPTS = [prompt_unit([user(text)], source=text) for text in ("Hi", "And now?")]
 

@@ -15,7 +15,7 @@ from ethos.records import Record, jsonl_lines, read_jsonl, read_text
 from ethos.report.findings import Scores, ScoreTable
 from ethos.store import read_seconds
 from ethos.train.fit import LOG
-from ethos.train.loop import Step
+from ethos.train.schedule import Step
 
 R = TypeVar("R", bound=Record)
 

@@ -11,11 +11,13 @@ Shape suffixes: R = rows, H = heads, W = columns, D = hidden, V = vocabulary; ke
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from ethos import scoring
 from ethos.chat import Chat, Rendered
@@ -25,27 +27,13 @@ from ethos.progress import meter
 from ethos.samplers.replies import Reply, ReplyCache, Request
 from ethos.scoring import Layers, Model, Prefix
 
-CACHED_POSITIONS = 8192
+CACHED_POSITIONS = 12_288
 """Positions whose keys and values may be held at a time: what bounds the memory of sampling."""
 
+COLUMNS_AHEAD = 32
+"""Columns that rows of keys and values have room for before they are copied to a wider place."""
+
 NO_PREFIX = Prefix(0, ())
-
-
-class GumbelNoise:
-    """Turns the likeliest token into a sampled one, with one random stream a row."""
-
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self.requests = requests
-        self.streams = [torch.Generator().manual_seed(request.seed) for request in requests]
-
-    def __call__(self, scores_RV: Tensor) -> Tensor:
-        """Scores (rows, V) plus each row's noise."""
-        noisy = scores_RV.float().clone()
-        for row, (request, stream) in enumerate(zip(self.requests, self.streams, strict=True)):
-            if request.temperature > 0:
-                uniform = torch.rand(scores_RV.shape[-1], generator=stream).clamp_(1e-10, 1 - 1e-7)
-                noisy[row] = noisy[row] / request.temperature - (-uniform.log()).log().to(scores_RV.device)
-        return noisy
 
 
 class Draft:
@@ -53,7 +41,7 @@ class Draft:
 
     def __init__(self, place: int, request: Request, prompt: tuple[int, ...]) -> None:
         self.place, self.limit, self.prompt = place, request.max_tokens, prompt
-        self.noise = GumbelNoise([request])
+        self.temperature, self.stream = request.temperature, torch.Generator().manual_seed(request.seed)
         self.tokens: list[int] = []
 
     @property
@@ -66,8 +54,46 @@ class Draft:
         return self.tokens[-1] != stop and len(self.tokens) < self.limit
 
 
+def next_tokens(drafts: Sequence[Draft], logits_RV: Tensor) -> list[int]:
+    """A sampled token for each draft, the likeliest at temperature 0; a row's noise is of its own stream."""
+    noisy_RV = logits_RV.float()
+    if hot := [row for row, draft in enumerate(drafts) if draft.temperature > 0]:
+        noise_HV = torch.empty(len(hot), logits_RV.shape[1])
+        for row, place in enumerate(hot):
+            torch.rand(logits_RV.shape[1], generator=drafts[place].stream, out=noise_HV[row])
+        gumbel_HV = noise_HV.to(logits_RV.device).clamp_(1e-10, 1 - 1e-7).log_().neg_().log_().neg_()
+        temperature_H1 = noisy_RV.new_tensor([[drafts[place].temperature] for place in hot])
+        noisy_RV = noisy_RV.index_copy(
+            0, torch.tensor(hot, device=noisy_RV.device), noisy_RV[hot] / temperature_H1 + gumbel_HV
+        )
+    return [int(token) for token in noisy_RV.argmax(-1).tolist()]
+
+
+class Columns(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers gives its caches no types
+    """One layer's keys and values (R, H, W, D) with room to the right, where what is read is written in place."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lazy_initialization(keys, values)
+        self.wide, self.filled = (keys, values), keys.shape[2]
+        self.keys, self.values = self.wide
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """All keys and values, those of the new positions last."""
+        start, self.filled = self.filled, self.filled + key_states.shape[2]
+        keys, values = self.wide
+        if self.filled > keys.shape[2]:
+            more = (0, 0, 0, self.filled - start + COLUMNS_AHEAD)
+            keys, values = F.pad(keys[:, :, :start], more), F.pad(values[:, :, :start], more)
+        keys[:, :, start : self.filled] = key_states
+        values[:, :, start : self.filled] = value_states
+        self.wide = (keys, values)
+        self.keys, self.values = keys[:, :, : self.filled], values[:, :, : self.filled]
+        return self.keys, self.values
+
+
 def sample(
-    loaded: Loaded, requests: Sequence[Request], cache: ReplyCache, *, batch: int = 32, label: str = "sample"
+    loaded: Loaded, requests: Sequence[Request], cache: ReplyCache, *, batch: int = 64, label: str = "sample"
 ) -> list[Reply]:
     """One reply a request, in order; those already in the cache are not asked again."""
     name = loaded.subject.digest()
@@ -105,23 +131,24 @@ def written(model: Model, chat: Chat, requests: Sequence[Request], batch: int) -
     rows = max(1, min(batch, CACHED_POSITIONS // longest))
     prefix = _shared(model, prompts)
     waiting = [Draft(*each) for each in zip(range(len(requests)), requests, prompts, strict=True)]
-    live, layers = list[Draft](), Layers()
+    live, table = list[Draft](), side_by_side([])
     while waiting or live:
         if waiting and len(live) <= rows // 2:  # prompts are read together, not one by one as places fall free
             fresh, waiting = waiting[: rows - len(live)], waiting[rows - len(live) :]
-            logits_RV, layers = read_prompts(model, fresh, prefix, layers)
+            logits_RV, table = read_prompts(model, fresh, prefix, table)
             live += fresh
         else:
             fresh = live
-            logits_RV, layers = read_words(model, live, layers)
-        for draft, logits_V in zip(fresh, logits_RV, strict=True):
-            draft.tokens.append(int(draft.noise(logits_V[None]).argmax()))
+            logits_RV = read_words(model, live, table)
+        for draft, token in zip(fresh, next_tokens(fresh, logits_RV), strict=True):
+            draft.tokens.append(token)
         yield from ((draft.place, tuple(draft.tokens)) for draft in live if not draft.goes_on(stop))
         kept = [row for row, draft in enumerate(live) if draft.goes_on(stop)]
         if len(kept) < len(live):
             live = [live[row] for row in kept]
             width = max((draft.length for draft in live), default=0)
-            layers = tuple((k[kept, :, -width:], v[kept, :, -width:]) for k, v in layers) if live else ()
+            layers = scoring.layers_of(table)
+            table = side_by_side([tuple((k[kept, :, -width:], v[kept, :, -width:]) for k, v in layers)] if live else [])
 
 
 def _shared(model: Model, prompts: Sequence[tuple[int, ...]]) -> Prefix:
@@ -130,8 +157,8 @@ def _shared(model: Model, prompts: Sequence[tuple[int, ...]]) -> Prefix:
     return scoring.read_prefix(model, prompts[0][:length]) if length else NO_PREFIX
 
 
-def read_prompts(model: Model, drafts: Sequence[Draft], prefix: Prefix, layers: Layers) -> tuple[Tensor, Layers]:
-    """Logits (R, V) after each draft's prompt, and the layers with a row for each."""
+def read_prompts(model: Model, drafts: Sequence[Draft], prefix: Prefix, table: Cache) -> tuple[Tensor, Cache]:
+    """Logits (R, V) after each draft's prompt, and the table with a row more for each."""
     rest = [Rendered(draft.prompt[prefix.length :], (False,) * (len(draft.prompt) - prefix.length)) for draft in drafts]
     last, rows = list[Tensor](), list[Layers]()
     for packed in scoring.pack(rest):
@@ -141,34 +168,34 @@ def read_prompts(model: Model, drafts: Sequence[Draft], prefix: Prefix, layers: 
             last.append(hidden_ND[path[-1]])
             own = torch.cat([torch.arange(prefix.length), prefix.length + path]).to(hidden_ND.device)
             rows.append(tuple((keys[:, :, own], values[:, :, own]) for keys, values in scoring.layers_of(cache)))
-    tables = [*([layers] if layers else []), *rows]
-    width = max(table[0][0].shape[2] for table in tables)
-    joined = tuple(
-        (_side_by_side([keys for keys, _ in column], width), _side_by_side([values for _, values in column], width))
-        for column in zip(*tables, strict=True)
-    )
-    return scoring.head_logits(model, torch.stack(last)), joined
+    before = scoring.layers_of(table)
+    return scoring.head_logits(model, torch.stack(last)), side_by_side([*([before] if before else []), *rows])
 
 
-def _side_by_side(parts: Sequence[Tensor], width: int) -> Tensor:
-    """Rows of every part, each ending at the last of `width` columns."""
-    return torch.cat([F.pad(part, (0, 0, width - part.shape[2], 0)) for part in parts])
+def side_by_side(parts: Sequence[Layers]) -> Cache:
+    """The rows of every part in one table, each ending at its last column."""
+    width = max((part[0][0].shape[2] for part in parts), default=0)
+
+    def joined(rows: Sequence[Tensor]) -> Tensor:
+        return torch.cat([F.pad(row, (0, 0, width - row.shape[2], 0)) for row in rows])
+
+    layers = zip(*parts, strict=True)
+    return Cache(layers=[Columns(joined([k for k, _ in rows]), joined([v for _, v in rows])) for rows in layers])
 
 
-def read_words(model: Model, drafts: Sequence[Draft], layers: Layers) -> tuple[Tensor, Layers]:
-    """Logits (R, V) after each draft's last token, and the layers with a column for it."""
-    device, width = model.device, layers[0][0].shape[2] + 1
+def read_words(model: Model, drafts: Sequence[Draft], table: Cache) -> Tensor:
+    """Logits (R, V) after each draft's last token, of which the table keeps a column."""
+    device, width = model.device, table.get_seq_length() + 1
     length_R = torch.tensor([draft.length for draft in drafts], device=device)
     seen_RW = torch.arange(width, device=device) >= width - 1 - length_R[:, None]
-    cache = DynamicCache(ddp_cache_data=layers)
     hidden_RD = model.get_decoder()(
         input_ids=torch.tensor([[draft.tokens[-1]] for draft in drafts], device=device),
         position_ids=length_R[:, None],
         attention_mask=seen_RW[:, None, None],
-        past_key_values=cache,
+        past_key_values=table,
         use_cache=True,
     ).last_hidden_state[:, 0]
-    return scoring.head_logits(model, hidden_RD), scoring.layers_of(cache)
+    return scoring.head_logits(model, hidden_RD)
 
 
 def stop_token(chat: Chat) -> int:

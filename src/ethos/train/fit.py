@@ -17,8 +17,9 @@ from ethos.records import Record, to_jsonl
 from ethos.scoring import Model
 from ethos.store import write_text
 from ethos.train import lora, ranks
-from ethos.train.loop import Objective, Optimisation, Unit, train
+from ethos.train.loop import Objective, Unit, train
 from ethos.train.lora import LoraSettings
+from ethos.train.schedule import Optimisation
 
 LOG = "log.jsonl"
 

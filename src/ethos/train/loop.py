@@ -5,24 +5,19 @@ a conversation, a prompt with its sampled replies). Units of a step are packed i
 prompts and system prompts are computed once; gradients add up over packs. An objective may *prepare*
 a step's units with the model as it then is: on-policy methods sample their replies there.
 A checkpoint holds adapter, optimiser, position and losses: the resumed run continues with the same numbers.
-
-Training ends after so many epochs; or, where a budget is set, at the first step that has spent it, the rows repeated as
-often as that takes and the rate falling with what is spent. A unit counts by itself, so packing decides nothing.
 """
 
 import io
-import math
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from ethos import scoring, steering
@@ -30,10 +25,11 @@ from ethos.chat import Rendered
 from ethos.errors import ConfigError, DataError, ModelError
 from ethos.models import enough_memory
 from ethos.progress import meter
-from ethos.records import Message, Record
+from ethos.records import Message
 from ethos.store import write_bytes
 from ethos.train import ranks
 from ethos.train.lora import trainable
+from ethos.train.schedule import Optimisation, Step, progress, rate, schedule
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
@@ -82,75 +78,6 @@ class Objective(NamedTuple):
     """Tensors that the method carries from step to step, changed in place; checkpoints keep them."""
     layers: tuple[int, ...] = ()
     """Layers whose outputs the loss reads."""
-
-
-class Optimisation(Record):
-    """How far and how fast the adapter moves."""
-
-    learning_rate: float = Field(2e-4, gt=0)
-    """Peak AdamW learning rate of the LoRA factors."""
-    epochs: int = Field(1, gt=0)
-    tokens: int | None = Field(None, gt=0, exclude_if=lambda tokens: tokens is None)
-    """In place of epochs: how many tokens to train on, prompts included, one that replies share counted once."""
-    generated: int | None = Field(None, gt=0, exclude_if=lambda tokens: tokens is None)
-    """With `tokens`: how many of them an on-policy method may sample; what is spent first ends the training."""
-    units_per_step: int = Field(8, gt=0)
-    """Units per optimiser step; their losses are averaged."""
-    warmup_fraction: float = Field(0.1, ge=0, le=1)
-    """Share of steps with a linearly rising rate; it then falls linearly to a tenth."""
-    max_tokens: int = Field(512, gt=0)
-    """Longest sequence. A longer one is refused by name, never cut."""
-    pack_positions: int = Field(512, gt=0)
-    """Trie positions per forward pass; lower it when memory runs out, results do not change."""
-    shard: bool = Field(False, exclude_if=lambda shard: not shard)
-    """Divide the frozen layers over the processes of torchrun, for a base that does not fit one device."""
-
-    @model_validator(mode="after")
-    def _one_end(self) -> "Optimisation":
-        if self.tokens is not None and self.epochs != 1:
-            raise ValueError("epochs and tokens both say when to stop: choose one")
-        if self.generated is not None and self.tokens is None:
-            raise ValueError("generated goes with tokens")
-        return self
-
-
-class Step(Record):
-    """One line of the training log."""
-
-    step: int
-    loss: float
-    metrics: dict[str, float]
-    tokens: int
-    """Trie positions computed in this step."""
-    spent: int = Field(0, exclude_if=lambda spent: not spent)
-    """Tokens of its units, each unit by itself: what a budget counts."""
-    generated: int = Field(0, exclude_if=lambda generated: not generated)
-    """Tokens sampled for it."""
-
-
-def rate(step: int, total: int, settings: Optimisation) -> float:
-    """Learning rate at `step` (from 0) of `total`."""
-    warm = max(1, round(total * settings.warmup_fraction))
-    share = (step + 1) / warm if step < warm else 1 - 0.9 * (step - warm + 1) / max(1, total - warm)
-    return settings.learning_rate * share
-
-
-def schedule(count: int, settings: Optimisation, *, seed: int) -> Iterator[list[int]]:
-    """Which units each step takes: every epoch a fresh permutation, the last step smaller. Endless on a budget."""
-    rng = random.Random(seed)
-    for _ in range(settings.epochs) if settings.tokens is None else repeat(None):
-        order = rng.sample(range(count), count)
-        yield from (order[i : i + settings.units_per_step] for i in range(0, count, settings.units_per_step))
-
-
-def progress(log: Sequence[Step], count: int, settings: Optimisation) -> tuple[int, int]:
-    """How far training on `count` units is, and where it ends: in steps, or in tokens of a budget."""
-    if settings.tokens is None:
-        return len(log), settings.epochs * math.ceil(count / settings.units_per_step)
-    spent = sum(step.spent for step in log)
-    if settings.generated is not None:
-        spent = max(spent, settings.tokens * sum(step.generated for step in log) // settings.generated)
-    return min(spent, settings.tokens), settings.tokens
 
 
 def check_budget(units: Sequence[Unit], settings: Optimisation) -> None:
@@ -223,7 +150,8 @@ def train(
                     check(chosen, settings)
                 if not log:
                     check_budget(chosen, settings)
-                step, faulty = _step(model, chosen, objective, settings.pack_positions, len(log))
+                with recomputing(model) if settings.checkpointing else nullcontext():
+                    step, faulty = _step(model, chosen, objective, settings.pack_positions, len(log))
             ranks.sum_gradients(list(weights.values()))
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
             if faulty or not torch.isfinite(norm):
@@ -251,9 +179,28 @@ def _what_to_lower(settings: Optimisation, objective: Objective) -> str:
     """What bounds the memory of a step, the settings that change no result first."""
     sampled = ", units_per_step and the replies it samples" if objective.prepare else ""
     return (
-        f"lower optimisation.pack_positions (now {settings.pack_positions}){sampled}; "
-        f"then max_tokens (now {settings.max_tokens}): a unit is never cut"
+        f"lower optimisation.pack_positions (now {settings.pack_positions}){sampled}; set optimisation.checkpointing; "
+        f"then lower max_tokens (now {settings.max_tokens}): a unit is never cut"
     )
+
+
+@contextmanager
+def recomputing(model: PeftModel) -> Iterator[None]:
+    """Inside the `with`, the backward pass computes each layer's inside again instead of keeping it.
+
+    transformers does so only in layers that are in training mode, and gives them no cache; what is inside them is left
+    as it is, so that no dropout comes with it.
+    """
+    layers = steering.decoder_layers(model)
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+        model.activation_checkpointing_disable()
 
 
 class Part(NamedTuple):

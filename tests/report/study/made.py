@@ -18,7 +18,7 @@ from ethos.methods import PreferenceTraining, SupervisedTraining
 from ethos.models import Subject
 from ethos.records import Drop, Record, to_jsonl
 from ethos.store import TIMING, write_text
-from ethos.train.loop import Step
+from ethos.train.schedule import Step
 
 CLAIMS_ASKED = ("knows_when", "shows_the_character", "carries_over", "leaves_other_requests_alone")
 WITH_ABILITIES = (*CLAIMS_ASKED, "holds_under_pressure", "keeps_its_abilities")

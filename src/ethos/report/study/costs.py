@@ -19,7 +19,7 @@ from ethos.report.findings import shift_bounds
 from ethos.report.study.cells import CONTROLS, Done, Scored
 from ethos.store import read_seconds
 from ethos.train.fit import LOG
-from ethos.train.loop import Step
+from ethos.train.schedule import Step
 
 
 class Cost(NamedTuple):
