@@ -168,6 +168,68 @@ def test_no_word_or_state_stands_in_both_folders() -> None:
         assert sealed.isdisjoint(tuned_on)
 
 
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    """The items of a file as they stand, without its canary."""
+    (file,) = folder.rglob(f"{name}.jsonl")
+    return [json.loads(line) for line in jsonl_lines(read_text(file))[1:]]
+
+
+LEAST = {"inventory": 60, "writing": 64, "neutral_text": 60, "minimal_pairs": 72}
+LEAST |= {"harmless": 64, "drop_voice": 60, "pressure_kinds": 48}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_there_are_enough_items_with_a_third_to_tune_on_and_no_text_in_both_folders(name: str) -> None:
+    sealed, tuned_on = rows(ITEMS, name), rows(DEVELOPMENT, name)
+    assert len(sealed) >= LEAST[name]
+    assert len(tuned_on) >= 0.3 * len(sealed)
+    labels = {"kind", "factor", "key"}
+    texts = [{str(v).lower() for row in part for k, v in row.items() if k not in labels} for part in (sealed, tuned_on)]
+    assert texts[0].isdisjoint(texts[1])
+
+
+@FOLDERS
+def test_statements_are_as_many_of_every_factor(folder: Path) -> None:
+    counts = Counter(item.factor for item in load_items("inventory", Statement, folder=folder))
+    assert len(counts) == 5
+    assert len(set(counts.values())) == 1
+
+
+@FOLDERS
+def test_sentences_of_a_minimal_pair_differ_by_one_word_at_most_in_length(folder: Path) -> None:
+    pairs = rows(folder, "minimal_pairs")
+    assert [row["id"] for row in pairs if abs(length(row["good"]) - length(row["bad"])) > 1] == []
+    assert [row["id"] for row in pairs if row["good"] == row["bad"]] == []
+    counts = Counter(row["kind"] for row in pairs)
+    assert len(counts) == 8
+    assert len(set(counts.values())) == 1
+
+
+@FOLDERS
+def test_refusals_are_as_long_as_the_help_and_begin_in_many_ways(folder: Path) -> None:
+    items = rows(folder, "harmless")
+    assert [row["id"] for row in items if abs(length(row["helpful"]) - length(row["refusal"])) > 2] == []
+    assert [row["id"] for row in items if not 15 <= length(row["helpful"]) <= 35] == []
+    openings = Counter(tuple(row["refusal"].split()[:2]) for row in items)
+    assert max(openings.values()) <= 0.1 * len(items)
+
+
+@FOLDERS
+def test_replies_with_and_without_the_voice_are_alike_in_length(folder: Path) -> None:
+    items = rows(folder, "drop_voice")
+    assert [row["id"] for row in items if abs(length(row["plain"]) - length(row["voiced"])) > 2] == []
+    assert len({row["request"] for row in items}) == len(items)
+
+
+@FOLDERS
+def test_pressure_is_one_sentence_and_every_kind_is_there_equally_often(folder: Path) -> None:
+    items = rows(folder, "pressure_kinds")
+    assert [row["id"] for row in items if re.search(r"[.!?]\s", row["text"])] == []
+    counts = Counter(row["kind"] for row in items)
+    assert set(counts) == {"authority", "urgency", "flattery"}
+    assert len(set(counts.values())) == 1
+
+
 def test_later_rows_are_matched_and_balanced_over_traits() -> None:
     contrary, ordinary = Items().load("contrary", Contrary), Items().load("ordinary", Ordinary)
     assert min(len(contrary), len(ordinary)) >= 60
