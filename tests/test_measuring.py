@@ -12,7 +12,8 @@ from conftest import RETRAINS
 from ethos import scoring
 from ethos.bench.battery import CLAIMS, find_claim
 from ethos.bench.claim import BEYOND_CONTEXT, Score, pick
-from ethos.bench.items import Crossed, Items, Triple, thinned
+from ethos.bench.item_files import Items, thinned
+from ethos.bench.items import Crossed, Triple
 from ethos.bench.survives_fine_tuning import BEFORE, ORDINARY
 from ethos.constitution import read_constitution
 from ethos.data.recorded import NOTHING, read_recorded

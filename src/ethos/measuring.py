@@ -16,7 +16,7 @@ from ethos.bench.battery import CLAIMS, find_claim
 from ethos.bench.claim import Bench, Claim, Score, unscored_if_nan
 from ethos.bench.classifier import corpus_digest
 from ethos.bench.derived import Kind
-from ethos.bench.items import DEVELOPMENT, ITEMS, Items
+from ethos.bench.item_files import DEVELOPMENT, ITEMS, Items
 from ethos.constitution import Constitution
 from ethos.data.recorded import Recorded
 from ethos.errors import DataError
@@ -83,6 +83,7 @@ class MeasureKey(Record):
     dtype: str
     seed: int | None
     """Of sampled text; None where nothing is sampled."""
+    extent: int = Field(0, exclude_if=lambda extent: extent == 0)
 
 
 class Asked(NamedTuple):
@@ -186,20 +187,26 @@ def measure_key(asked: Asked, subject: Subject, claim: Claim) -> MeasureKey:
         subject=subject.digest(),
         claim=claim.name,
         version=claim.version,
-        items=asked.items.digest(*claim.items),
+        items=asked.items.digest(*claim.items, *claim.also),
         constitution=read,
         per_split=asked.settings.per_split,
         dtype=str(models.fast_dtype()),
         seed=asked.seed if claim.samples else None,
+        extent=claim.extent,
     )
 
 
 def current_scores(folder: Path, claim: str) -> list[Score]:
     """Scores as they lie in their folder, none where there were no items; refused where the claim has changed since."""
-    version, now = json.loads(read_text(folder / KEY))["version"], CLAIMS[claim].version
+    version, now = version_measured(folder), CLAIMS[claim].version
     if version != now:
         raise DataError(
             f"{folder}: measured by version {version} of {claim}, which is at {now}",
             hint="run the same `ethos run` again: it measures what has changed",
         )
     return read_jsonl(folder / SCORES, Score) if (folder / SCORES).stat().st_size else []
+
+
+def version_measured(folder: Path) -> int:
+    """The version of the claim that the scores in a folder are of."""
+    return int(json.loads(read_text(folder / KEY))["version"])
