@@ -21,7 +21,7 @@ from ethos.constitution import Constitution
 from ethos.data.recorded import Recorded
 from ethos.errors import DataError
 from ethos.models import Loaded, Subject, load_subject
-from ethos.records import Conversation, Record, read_jsonl, read_text, to_jsonl
+from ethos.records import Conversation, Record, digest_of, read_jsonl, read_text, to_jsonl
 from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import KEY, Run, write_text
 from ethos.train import lora
@@ -183,6 +183,8 @@ def measure_key(asked: Asked, subject: Subject, claim: Claim) -> MeasureKey:
     read = asked.constitution.digest() if claim.reads_constitution else ""
     if claim.reads_recorded:
         read += corpus_digest(asked.constitution.name, asked.recorded)
+    if claim.reads_poles:
+        read += digest_of(asked.recorded.poles)
     return MeasureKey(
         subject=subject.digest(),
         claim=claim.name,

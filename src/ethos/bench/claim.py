@@ -141,6 +141,8 @@ class Claim(NamedTuple):
     """Fewest items, scored on both sides, whose mean is shown: of fewer a bootstrap sees no spread."""
     reads_recorded: bool = False
     """Whether a score depends on recorded replies, the constitution's own and those that ship."""
+    reads_poles: bool = False
+    """Whether a score depends on the constitution's own recorded pole rows."""
     also: tuple[str, ...] = ()
     """Item files of readouts that stand beside: where nobody wrote one, its readouts are left out."""
     extent: int = 0
