@@ -196,8 +196,9 @@ def trials(scores: Sequence[Score]) -> list[Trial]:
             found.append(Trial(score.item, one, other, score.value + gap > 0))
             found.append(Trial(score.item, other, one, score.value - gap < 0))
     for score in pick(scores, LINK):
+        one, other = score.item.split(" or ")
         if score.value is not None:
-            found.append(Trial(score.item, *score.item.split(" or "), score.value > 0))
+            found.append(Trial(score.item, one, other, score.value > 0))
     return found
 
 
