@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 
 from ethos.bench.battery import CLAIMS
-from ethos.benchmark import TABLE, compare, render_power, run_bench
+from ethos.bench.claim import Score
+from ethos.bench.item_files import Items
+from ethos.bench.items import Crossed
+from ethos.benchmark import TABLE, by_trait, compare, render_power, run_bench
 from ethos.config import bench_settings
+from ethos.constitution import read_constitution
+from ethos.data.recorded import NOTHING
 from ethos.errors import ConfigError
 from ethos.manifest import read_manifest, read_scores
-from ethos.measuring import SCORES
+from ethos.measuring import SCORES, Asked
+from ethos.models import Subject
 from ethos.stats import detectable
+from ethos.subjects import Found
 
 TWO = bench_settings(["knows_when", "leaves_other_requests_alone"], "sealed", 2)
 REASONER = "virtuous-reasoner"
@@ -84,3 +91,32 @@ def test_the_plan_gives_what_each_claim_can_detect(tiny_run: Path) -> None:
     spread = (sum((shift - mean) ** 2 for shift in shifts) / (len(shifts) - 1)) ** 0.5
     assert row[2:5] == [str(len(shifts)), f"{spread:.3f}", f"{detectable(spread, len(shifts)):.3f}"]
     assert {line.split()[0] for line in told.splitlines()[1:-1]} <= set(CLAIMS)
+
+
+def test_traits_are_told_apart_with_p_values_that_allow_for_as_many_lines(tmp_path: Path) -> None:
+    """By hand: care rises on every item, candour does not; a trait with too few items is no line."""
+    items = [
+        Crossed(
+            id=f"{trait}-{i}", split="familiar", trait=trait, kind="urgency", a="a", b="b", r1="r", r2="s", fact="f"
+        )
+        for trait, count in (("care", 8), ("candour", 8), ("wit", 2))
+        for i in range(count)
+    ]
+    asked = Asked(TWO, read_constitution(REASONER), Items(tmp_path, derived={"crossed": items}), NOTHING, 0)
+    found, other = (Found(Subject(name=name, base=name), tmp_path, None) for name in ("one", "other"))
+    gain = {"care": 0.2, "candour": 0.0, "wit": 9.0}
+
+    def rows(shift: float) -> dict[str, list[Score]]:
+        values = [(item, 0.01 * i + shift * (gain[item.trait] + 0.03 * (-1) ** i)) for i, item in enumerate(items)]
+        made = [Score(item=item.id, split="familiar", readout="crossed", value=value) for item, value in values]
+        return {claim: made if claim == "knows_when" else [] for claim in CLAIMS}
+
+    scores = {found.subject.digest(): rows(0.0), other.subject.digest(): rows(1.0)}
+    (told,) = by_trait(asked, scores, found, other)
+    table = [line for line in told.splitlines() if line.startswith("| c")]
+    assert [re.split(r" \| ", line.strip("| "))[:2] for line in table] == [["care", "crossed"], ["candour", "crossed"]]
+    care, candour = (float(line.rstrip("| ").rpartition("| ")[2]) for line in table)
+    assert care < 0.001
+    assert candour == 1.0
+    assert "over these 2 lines" in told
+    assert by_trait(asked._replace(items=Items(tmp_path)), scores, found, other) == []

@@ -10,6 +10,7 @@ CORE = {"errors", "templates", "records", "chat", "scoring", "models", "stats", 
     "pages",
     "steering",
     "units",
+    "duels",
 }
 
 

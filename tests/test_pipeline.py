@@ -23,7 +23,8 @@ from conftest import few_rows, in_float32
 from ethos import pipeline
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import ONLY_STYLE, Score
-from ethos.bench.items import Crossed, Items, Triple
+from ethos.bench.item_files import Items
+from ethos.bench.items import Crossed, Triple
 from ethos.config import RunConfig, read_config
 from ethos.data.recorded import AnswerRow, CrossedRow, read_recorded
 from ethos.errors import ConstitutionError, DataError, StoreError

@@ -11,11 +11,9 @@ from scipy import stats as scipy_stats
 
 from ethos.errors import NothingScored
 from ethos.stats import (
-    Duel,
     Estimate,
     Side,
-    agreement,
-    agreement_p,
+    benjamini_hochberg,
     bootstrap_means,
     bounds,
     detectable,
@@ -328,47 +326,33 @@ def test_the_items_needed_give_the_power_they_promise() -> None:
     assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
-def duelling(one: list[float], other: list[float], noise: float = 0.0, seed: int = 0) -> list[Duel]:
-    """Every pair of eight names, preferred by strength."""
-    rng = np.random.default_rng(seed)
-    names = [f"n{i}" for i in range(len(one))]
-    return [
-        (names[a], names[b], one[a] - one[b] + rng.normal(0, noise), other[a] - other[b] + rng.normal(0, noise))
-        for a in range(len(names))
-        for b in range(a + 1, len(names))
-    ]
+def test_benjamini_and_hochberg_by_hand() -> None:
+    """0.01, 0.02, 0.04 and 0.5 times 4 over their rank, never below a smaller one's."""
+    assert benjamini_hochberg([0.02, 0.5, 0.04, 0.01]) == pytest.approx([0.04, 0.5, 0.16 / 3, 0.04])
+    assert benjamini_hochberg([0.04, 0.05]) == pytest.approx([0.05, 0.05])
+    assert benjamini_hochberg([]) == []
 
 
-STRENGTHS = [0.0, 1.0, 2.5, 3.0, 4.2, 5.0, 6.1, 7.5]
+@given(PROBABILITIES)
+def test_false_discovery_asks_less_than_holm_and_never_less_than_nothing(ps: list[float]) -> None:
+    adjusted = benjamini_hochberg(ps)
+    for p, fdr, family in zip(ps, adjusted, holm(ps), strict=True):
+        assert p <= fdr <= family + 1e-12
+    by_p = sorted(zip(ps, adjusted, strict=True))
+    assert [fdr for _, fdr in by_p] == sorted(adjusted)
 
 
-def test_two_measures_of_one_strength_agree_and_of_opposite_ones_disagree() -> None:
-    same = duelling(STRENGTHS, [2 * s for s in STRENGTHS])
-    turned = duelling(STRENGTHS, [-s for s in STRENGTHS])
-    assert agreement(same)[:3] == pytest.approx((1.0, 1.0, 1.0))
-    assert agreement(turned).mean == pytest.approx(-1.0)
-    assert agreement_p(same) < 0.01
-    assert agreement_p(turned) > 0.99
+def test_the_false_discovery_rate_is_kept_where_half_of_the_lines_are_null() -> None:
+    rng, wrong = np.random.default_rng(0), []
+    for _ in range(400):
+        ps = scipy_stats.norm.sf(rng.normal([0.0] * 10 + [3.0] * 10)).tolist()
+        found = [place for place, p in enumerate(benjamini_hochberg(ps)) if p < 0.1]
+        wrong.append(sum(place < 10 for place in found) / max(1, len(found)))
+    assert np.mean(wrong) <= 0.1 * 0.5 + 0.02  # α times the share of nulls
 
 
-def test_turning_pairs_round_changes_nothing() -> None:
-    duels = duelling(STRENGTHS, STRENGTHS[::-1], noise=2.0)
-    flipped = [(b, a, -x, -y) if place % 3 else (a, b, x, y) for place, (a, b, x, y) in enumerate(duels)]
-    assert agreement(flipped) == agreement(duels)
-
-
-def test_independent_strengths_agree_by_chance_alone() -> None:
-    rng = np.random.default_rng(5)
-    ps = [
-        agreement_p(duelling(rng.normal(size=9).tolist(), rng.normal(size=9).tolist(), noise=0.5, seed=i))
-        for i in range(60)
-    ]
-    assert np.mean([p < 0.05 for p in ps]) <= 0.12
-
-
-def test_too_few_names_have_no_agreement() -> None:
-    with pytest.raises(NothingScored):
-        agreement(duelling(STRENGTHS[:5], STRENGTHS[:5]))
+def test_what_could_not_be_computed_is_no_discovery() -> None:
+    assert benjamini_hochberg([math.nan, 0.01]) == pytest.approx([1.0, 0.02])
 
 
 def test_seeds_that_differ_make_the_interval_wider_than_items_would() -> None:

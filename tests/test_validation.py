@@ -168,7 +168,7 @@ def test_a_claim_that_tells_subjects_apart_is_reliable_and_one_that_hears_noise_
     assert (written(tmp_path).reliability or 0) > 0.9
     assert (written(tmp_path, "intrusion").reliability or 0) < 0.7
     assert {claim: experimental(claim, found) for claim in ASKED} == {ASKED[0]: False, ASKED[1]: True}
-    assert "`leaves_other_requests_alone` (experimental)" in (tmp_path / MARKDOWN).read_text()
+    assert "`leaves_other_requests_alone` v1 (experimental)" in (tmp_path / MARKDOWN).read_text()
 
 
 def test_one_run_has_too_few_subjects_for_a_reliability(three: list[Path], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Two ways to one number, and how far they agree.
 
-    readouts    the same items by text, by letter, after deliberation: over items of base, over subjects' mean shifts
+    readouts    the same items by text, by PMI, by letter, after deliberation, in activations: over items of base, over
+                subjects' mean shifts
     retest      the same items sampled with another seed: over items of one subject
     derived     derived items and hand-written ones: over subjects' mean shifts. Only runs on derived items count, since
                 their held-out rows were kept from training; the hand-written ones are then measured on their subjects
@@ -26,7 +27,12 @@ from ethos.measuring import Asked, MeasureKey, Ruler, current_scores, measure, m
 from ethos.samplers.replies import ReplyCache
 from ethos.store import KEY, Run
 
-ALIKE = {"shows_the_character": ("crossed", "letter", "deliberated"), "decides_well": ("margin", "letter")}
+ALIKE = (
+    ("shows_the_character", ("crossed", "letter", "deliberated", "projection")),
+    ("shows_the_character", ("pole", "pole pmi", "pole projection")),
+    ("shows_the_character", ("voice", "voice pmi")),
+    ("decides_well", ("margin", "pmi", "letter")),
+)
 """Readouts of one claim that answer the same question about the same items."""
 BOTH = ("knows_when", "shows_the_character", "carries_over")
 """Claims whose items may be derived or hand-written."""
@@ -49,7 +55,7 @@ def correlated(
 
 def readouts_agree(base: ByClaim, subjects: Sequence[ByClaim]) -> Iterator[Agreement]:
     """Every two readouts of the same items."""
-    for claim, readouts in ALIKE.items():
+    for claim, readouts in ALIKE:
         for names in combinations(readouts, 2):
             parts = [Deciding(name, name) for name in names]
             one, other = (item_means(base.get(claim, ()), part) for part in parts)

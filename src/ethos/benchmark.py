@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import stdev
 
 from ethos.bench.battery import CLAIMS
-from ethos.bench.claim import Score, differences
+from ethos.bench.claim import Deciding, Score, differences, item_means
 from ethos.bench.derived import hold_out
 from ethos.bench.validity import legend, marked
 from ethos.constitution import Constitution, read_constitution, recorded_folder
@@ -20,15 +20,18 @@ from ethos.errors import ConfigError, DataError
 from ethos.manifest import MANIFEST, read_manifest, read_scores
 from ethos.measuring import SCORES, Asked, BenchSettings, Ruler, measure
 from ethos.models import load_tokenizer_chat
+from ethos.pages import table
 from ethos.records import read_jsonl
 from ethos.report.findings import Finding, findings
 from ethos.samplers.replies import ReplyCache
-from ethos.stats import detectable, items_needed
+from ethos.stats import benjamini_hochberg, detectable, estimate, items_needed, p_value
 from ethos.store import Run, write_text
 from ethos.subjects import Found, find_subject
 
 DEFAULT_CONSTITUTION = "virtuous-reasoner"
 TABLE, NO_SCORES = "bench.md", tuple[Score, ...]()
+OF_TRAITS, LEAST_ITEMS = ("crossed", "pole", "voice"), 3
+"""Readouts whose items were written for a trait, and the fewest items of one trait that are a line."""
 
 
 def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str | None, out: Path, *, seed: int) -> str:
@@ -43,7 +46,9 @@ def run_bench(names: Sequence[str], settings: BenchSettings, constitution: str |
     controls = {each.subject.base: each.without_character() for each in chosen}
     scores = _measured([*controls.values(), *chosen], asked, out)
     parts = _notes(asked, chosen)
-    parts += [_table(each, controls[each.subject.base], scores, settings) for each in chosen]
+    for each in chosen:
+        control = controls[each.subject.base]
+        parts += [_table(each, control, scores, settings), *by_trait(asked, scores, control, each)]
     write_text(out / TABLE, "\n".join(parts))
     return "\n".join(parts)
 
@@ -56,6 +61,7 @@ def compare(one: str, other: str, settings: BenchSettings, constitution: str | N
         raise ConfigError(f"{one} and {other} are the same subject")
     scores = _measured([first, second], asked, out)
     parts = [*_notes(asked, [first, second]), f"Read 'base' as {one} below.", _table(second, first, scores, settings)]
+    parts += by_trait(asked, scores, first, second)
     return "\n\n".join(parts)
 
 
@@ -114,6 +120,41 @@ def _table(
     lines += ["| claim | outcome | what decides |", "|---|---|---|"]
     lines += [_row(finding) for finding in rows if finding.claim in settings.claims]
     return "\n\n".join(["\n".join(lines), *legend(settings.claims)]) + "\n"
+
+
+def by_trait(
+    asked: Asked, scores: Mapping[str, Mapping[str, Sequence[Score]]], control: Found, found: Found
+) -> list[str]:
+    """The shift on the items of every trait, all claims together, with p-values that allow for so many lines.
+
+    None where no item was written for a trait, or none has enough of them.
+    """
+    traits = asked.items.traits()
+    rows: list[tuple[str, str, list[float]]] = []
+    for readout in OF_TRAITS:
+        before, after = (_all_means(scores[each.subject.digest()], readout) for each in (control, found))
+        common = sorted(before.keys() & after.keys() & traits.keys())
+        for trait in dict.fromkeys(traits.values()):
+            gaps = [after[item] - before[item] for item in common if traits[item] == trait]
+            if len(gaps) >= LEAST_ITEMS:
+                rows.append((trait, readout, gaps))
+    if not rows:
+        return []
+    adjusted = benjamini_hochberg([p_value(gaps) for _, _, gaps in rows])
+    lines = [
+        [trait, readout, f"{estimate(list(gaps))} nats/token", f"{p:.3f}"]
+        for (trait, readout, gaps), p in zip(rows, adjusted, strict=True)
+    ]
+    told = f"p: Benjamini and Hochberg's over these {len(rows)} lines; of those under 0.05 one in twenty is chance."
+    return [f"### Trait by trait\n\n{table(['trait', 'contrast', 'shift', 'p'], lines)}\n\n{told}\n"]
+
+
+def _all_means(scores: Mapping[str, Sequence[Score]], readout: str) -> dict[str, float]:
+    """Item → its value on a readout, whichever claim measured it."""
+    claims = ("knows_when", "shows_the_character", "carries_over")
+    return {
+        item: value for claim in claims for item, value in item_means(scores[claim], Deciding(readout, readout)).items()
+    }
 
 
 def _row(finding: Finding) -> str:

@@ -16,12 +16,12 @@ from ethos.bench.battery import CLAIMS, find_claim
 from ethos.bench.claim import Bench, Claim, Score, unscored_if_nan
 from ethos.bench.classifier import corpus_digest
 from ethos.bench.derived import Kind
-from ethos.bench.items import DEVELOPMENT, ITEMS, Items
+from ethos.bench.item_files import DEVELOPMENT, ITEMS, Items
 from ethos.constitution import Constitution
 from ethos.data.recorded import Recorded
 from ethos.errors import DataError
 from ethos.models import Loaded, Subject, load_subject
-from ethos.records import Conversation, Record, read_jsonl, read_text, to_jsonl
+from ethos.records import Conversation, Record, digest_of, read_jsonl, read_text, to_jsonl
 from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import KEY, Run, write_text
 from ethos.train import lora
@@ -84,6 +84,7 @@ class MeasureKey(Record):
     dtype: str
     seed: int | None
     """Of sampled text; None where nothing is sampled."""
+    extent: int = Field(0, exclude_if=lambda extent: extent == 0)
 
 
 class Asked(NamedTuple):
@@ -183,24 +184,32 @@ def measure_key(asked: Asked, subject: Subject, claim: Claim) -> MeasureKey:
     read = asked.constitution.digest() if claim.reads_constitution else ""
     if claim.reads_recorded:
         read += corpus_digest(asked.constitution.name, asked.recorded)
+    if claim.reads_poles:
+        read += digest_of(asked.recorded.poles)
     return MeasureKey(
         subject=subject.digest(),
         claim=claim.name,
         version=claim.version,
-        items=asked.items.digest(*claim.items),
+        items=asked.items.digest(*claim.items, *claim.also),
         constitution=read,
         per_split=asked.settings.per_split,
         dtype=str(models.fast_dtype()),
         seed=asked.seed if claim.samples else None,
+        extent=claim.extent,
     )
 
 
 def current_scores(folder: Path, claim: str) -> list[Score]:
     """Scores as they lie in their folder, none where there were no items; refused where the claim has changed since."""
-    version, now = json.loads(read_text(folder / KEY))["version"], CLAIMS[claim].version
+    version, now = version_measured(folder), CLAIMS[claim].version
     if version != now:
         raise DataError(
             f"{folder}: measured by version {version} of {claim}, which is at {now}",
             hint="run the same `ethos run` again: it measures what has changed",
         )
     return read_jsonl(folder / SCORES, Score) if (folder / SCORES).stat().st_size else []
+
+
+def version_measured(folder: Path) -> int:
+    """The version of the claim that the scores in a folder are of."""
+    return int(json.loads(read_text(folder / KEY))["version"])

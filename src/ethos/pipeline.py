@@ -22,7 +22,7 @@ from ethos.bench.baseline import baseline_scores
 from ethos.bench.battery import find_claim
 from ethos.bench.contamination import contaminated
 from ethos.bench.derived import hold_out
-from ethos.bench.items import Items, all_items_digest
+from ethos.bench.item_files import Items, all_items_digest
 from ethos.config import RunConfig
 from ethos.constitution import Constitution, read_constitution
 from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_rows

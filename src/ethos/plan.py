@@ -10,7 +10,8 @@ from transformers import AutoConfig
 
 from ethos import models, scoring
 from ethos.bench.battery import find_claim
-from ethos.bench.items import Crossed, Triple, thinned
+from ethos.bench.item_files import thinned
+from ethos.bench.items import Crossed, Triple
 from ethos.bench.knows_when import CLAIM as JUDGEMENT
 from ethos.bench.knows_when import SPLITS as JUDGED
 from ethos.chat import Chat, Rendered

@@ -242,56 +242,6 @@ def share_interval(share: float, num: int, *, level: float = 0.95) -> tuple[floa
     return low, high
 
 
-Duel = tuple[str, str, float, float]
-"""Two names, and by how much each of two measures prefers the first."""
-LEAST_NAMES = 6
-"""Fewer names than this have too few orders for a permutation test."""
-
-
-def agreement(duels: Sequence[Duel], *, seed: int = 0) -> Estimate:
-    """Correlation of two measures over pairs of names, about zero: Σxy / √(Σx² Σy²).
-
-    Turning a pair round changes nothing. The interval resamples names, since pairs that share one are not
-    independent; NothingScored under `LEAST_NAMES` names.
-    """
-    x_NN, y_NN = _matrices(duels)
-    rng = np.random.default_rng(seed)
-    num = len(x_NN)
-    weights_RN = rng.multinomial(num, np.full(num, 1 / num), RESAMPLES)
-    found = [_about_zero(x_NN, y_NN, np.outer(w_N, w_N)) for w_N in weights_RN]
-    low, high = np.percentile(found, [2.5, 97.5])
-    return Estimate(_about_zero(x_NN, y_NN, np.ones_like(x_NN)), float(low), float(high), len(duels))
-
-
-def agreement_p(duels: Sequence[Duel], *, seed: int = 0) -> float:
-    """One-sided p of no agreement: how many relabellings of the second's names agree as well (Mantel)."""
-    x_NN, y_NN = _matrices(duels)
-    rng, ones = np.random.default_rng(seed), np.ones_like(x_NN)
-    seen = _about_zero(x_NN, y_NN, ones)
-    orders = (rng.permutation(len(x_NN)) for _ in range(RESAMPLES))
-    as_good = sum(_about_zero(x_NN, y_NN[np.ix_(order, order)], ones) >= seen for order in orders)
-    return (as_good + 1) / (RESAMPLES + 1)
-
-
-def _matrices(duels: Sequence[Duel]) -> tuple[Floats, Floats]:
-    """Both measures as antisymmetric matrices over the names."""
-    names = {
-        name: place for place, name in enumerate(sorted({name for one, other, *_ in duels for name in (one, other)}))
-    }
-    if len(names) < LEAST_NAMES:
-        raise NothingScored(f"{len(names)} names have no agreement to be measured; {LEAST_NAMES} would do")
-    x_NN, y_NN = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
-    for one, other, x, y in duels:
-        a, b = names[one], names[other]
-        x_NN[a, b], x_NN[b, a], y_NN[a, b], y_NN[b, a] = x, -x, y, -y
-    return x_NN, y_NN
-
-
-def _about_zero(x_NN: Floats, y_NN: Floats, weights_NN: Floats) -> float:
-    scale = math.sqrt(float((weights_NN * x_NN**2).sum() * (weights_NN * y_NN**2).sum()))
-    return float((weights_NN * x_NN * y_NN).sum()) / scale if scale else 0.0
-
-
 def p_value(values: Sequence[float], *, mean: float = 0.0, side: Side = "two-sided") -> float:
     """p of the mean being `mean` (or on its wrong side): Student's t on independent values.
 
@@ -332,6 +282,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     for rank, index in enumerate(order):
         running = max(running, (len(p_values) - rank) * p_values[index])
         adjusted[index] = min(1.0, running)
+    return adjusted.tolist()
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values whose cut at α keeps the false discovery rate under α (Benjamini and Hochberg 1995).
+
+    In the order given; for many lines that are read together, where Holm's correction would leave nothing to see.
+    """
+    p_values = [1.0 if math.isnan(p) else p for p in p_values]
+    order, adjusted, running = np.argsort(p_values), np.empty(len(p_values)), 1.0
+    for rank in range(len(p_values), 0, -1):  # the largest first
+        index = order[rank - 1]
+        running = min(running, p_values[index] * len(p_values) / rank)
+        adjusted[index] = running
     return adjusted.tolist()
 
 

@@ -58,6 +58,18 @@ def mean_activations(model: Model, sequences: Sequence[Rendered]) -> Tensor:
     return torch.stack([torch.as_tensor(total) for total in sums]) / count
 
 
+@torch.no_grad()
+def reply_means(model: Model, sequences: Sequence[Rendered], layer: int) -> Tensor:
+    """Mean output of one layer over each sequence's own scored tokens: (sequences, D), float32."""
+    found: dict[int, Tensor] = {}
+    for packed in scoring.pack(sequences, [range(len(sequences))]):
+        _, (states_ND,) = activations(model, packed, [layer])
+        for index, where in zip(packed.sequences, packed.scored, strict=True):
+            nodes = packed.nodes_S[torch.from_numpy(where)].to(states_ND.device)
+            found[index] = states_ND[nodes].float().mean(0)
+    return torch.stack([found[index] for index in range(len(sequences))])
+
+
 def layers_at(model: Model, depths: Sequence[float] | None) -> tuple[int, ...]:
     """The layers at these shares of a model's depth, 0 the first and 1 the last; None takes all."""
     count = len(decoder_layers(model))

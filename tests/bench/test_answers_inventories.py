@@ -8,7 +8,8 @@ from hand import by_item, lines
 
 from ethos.bench.answers_inventories import DIGITS, FACTORS, QUESTION, judge, measure
 from ethos.bench.claim import Bench, Score
-from ethos.bench.items import Statement, load_items
+from ethos.bench.item_files import load_items
+from ethos.bench.items import Statement
 from ethos.bench.readouts import letter_probabilities
 from ethos.records import user
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ethos.bench.baseline import BagOfWords, baseline_scores
-from ethos.bench.items import Items
+from ethos.bench.item_files import Items
 from ethos.errors import DataError
 from ethos.records import Preference, assistant, user
 

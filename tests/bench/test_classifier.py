@@ -20,7 +20,8 @@ from ethos.bench.classifier import (
     corpus_digest,
     temperature,
 )
-from ethos.bench.items import Items, Ordinary, Triple
+from ethos.bench.item_files import Items
+from ethos.bench.items import Ordinary, Triple
 from ethos.data.recorded import NOTHING, Recorded, VoiceRow, read_recorded
 
 WORDS = ("river", "bread", "lamp", "window", "garden", "train", "letter", "coat", "spoon", "hill", "boat", "table")

@@ -6,7 +6,8 @@ import pytest
 from test_items import CANARY, FILES, length, passage
 
 from ethos.bench.contamination import contaminated, contamination, sealed_runs, texts_of
-from ethos.bench.items import Choice, Crossed, Items
+from ethos.bench.item_files import Items
+from ethos.bench.items import Choice, Crossed
 from ethos.records import Conversation, assistant, user
 
 EIGHT = "the quick brown fox jumps over the lazy"

@@ -15,31 +15,30 @@ from pydantic import ConfigDict
 from ethos.bench import lasts_through_long_conversations
 from ethos.bench.battery import CLAIMS
 from ethos.bench.contamination import contamination, sealed_runs, texts_of
+from ethos.bench.item_files import DEVELOPMENT, ITEMS, Canary, Items, load_items, thinned
 from ethos.bench.items import (
-    DEVELOPMENT,
-    ITEMS,
     Asserted,
-    Canary,
     Check,
     Choice,
     Contrary,
     Crossed,
     Decision,
     Dilemma,
+    Harmless,
     Instruction,
-    Items,
+    MinimalPair,
     Ordinary,
     Passage,
     Prefilled,
+    Pressing,
     Statement,
     Talk,
     Triple,
     Unrelated,
+    Unvoiced,
     Word,
     WorldState,
     Writing,
-    load_items,
-    thinned,
 )
 from ethos.constitution import SHIPPED, read_constitution
 from ethos.errors import DataError
@@ -61,6 +60,10 @@ FILES = {
     "prefill": Prefilled,
     "talks": Talk,
     "neutral_text": Passage,
+    "minimal_pairs": MinimalPair,
+    "harmless": Harmless,
+    "drop_voice": Unvoiced,
+    "pressure_kinds": Pressing,
     "ordinary": Ordinary,
     "pressure": Passage,
     "writing": Writing,
@@ -94,7 +97,7 @@ def test_every_shipped_file_begins_with_its_canary_and_loads(name: str) -> None:
 def test_every_file_is_known_and_read_by_a_claim() -> None:
     known = {path.stem for path in ITEMS.rglob("*.jsonl")}
     assert known == set(FILES)
-    assert {name for claim in CLAIMS.values() for name in claim.items} == set(FILES)
+    assert {name for claim in CLAIMS.values() for name in (*claim.items, *claim.also)} == set(FILES)
 
 
 @pytest.mark.parametrize("name", ["crossed", "triples"])

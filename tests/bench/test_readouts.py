@@ -16,17 +16,21 @@ from ethos.bench.claim import Bench
 from ethos.bench.items import Crossed, Triple
 from ethos.bench.readouts import (
     LETTER_QUESTION,
+    NOTHING_ASKED,
     OPTION_MASS_FLOOR,
     WHICH_ADVICE,
     _cross,
     crossed_deliberated,
     crossed_letter,
     crossed_text,
+    crossed_within,
     letter_preferences,
     letter_probabilities,
     pair_margins,
+    pmi_margins,
     reply_scores,
     triple_contrasts,
+    triple_pmi,
 )
 from ethos.data.preferences import CUES
 from ethos.records import Message, assistant, user
@@ -191,6 +195,52 @@ def test_triples_give_voice_and_pole_contrasts_by_hand(bench: Bench) -> None:
     assert scores["voice"].value == pytest.approx(mean["Ask her."] - mean["Wait."], abs=1e-4)
     assert scores["pole"].value == pytest.approx(mean["Ask her."] - mean["Push her."], abs=1e-4)
     assert {(score.item, score.split) for score in scores.values()} == {("t", "role")}
+
+
+def test_a_crossed_score_within_conversations_by_hand(bench: Bench) -> None:
+    one = ITEMS[0]
+    in_a, in_b = ([user(text), assistant("Well."), user("And now?")] for text in (one.a, one.b))
+    r1_a, r2_a, r1_b, r2_b = (
+        float(naive(bench, messages, reply).mean()) for messages in (in_a, in_b) for reply in (one.r1, one.r2)
+    )
+    assert crossed_within(bench, [one], [(in_a, in_b)]) == pytest.approx(
+        [((r1_a - r2_a) + (r2_b - r1_b)) / 2], abs=1e-4
+    )
+
+
+# --- pmi
+
+
+def test_a_margin_by_pmi_by_hand(bench: Bench) -> None:
+    asked, pair = [user("Is it late?")], ("Go to bed.", "Stay up.")
+    (margin,) = pair_margins(bench.loaded, [(asked, *pair)])
+    worth = [float(naive(bench, [user(NOTHING_ASKED)], reply).mean()) for reply in pair]
+    (found,) = pmi_margins(bench.loaded, [pair], [margin], ["item"])
+    assert found == pytest.approx(margin - (worth[0] - worth[1]), abs=1e-4)
+    assert abs(worth[0] - worth[1]) > 1e-3  # so that the test can fail
+
+
+@settings(max_examples=10)
+@given(bias=BIASES)
+def test_a_liking_for_words_gains_nothing_by_pmi(biased: Bench, bias: list[float]) -> None:
+    """A model that cannot see the prompt has margins, and all of them are worth as much without it."""
+    set_bias(biased, torch.tensor(bias))
+    pairs = [("Go to bed.", "Stay up."), ("Yes", "No")]
+    margins = pair_margins(biased.loaded, [([user("Is it late?")], *pair) for pair in pairs])
+    assert pmi_margins(biased.loaded, pairs, margins, [0, 1]) == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_contrasts_of_triples_by_pmi_are_named_after_them(bench: Bench) -> None:
+    whole = Triple(id="w", split="role", trait="care", prompt="And?", chosen="Ask.", opposite="Push.", plain="Wait.")
+    half = whole.model_copy(update={"id": "h", "plain": None})
+    contrasts = triple_contrasts(bench, [whole, half])
+    found = {(score.item, score.readout): score.value for score in triple_pmi(bench, [whole, half], contrasts)}
+    assert set(found) == {("w", "voice pmi"), ("w", "pole pmi"), ("h", "pole pmi")}
+    assert found["w", "pole pmi"] == pytest.approx(found["h", "pole pmi"], abs=1e-4)
+    pole = next(score.value for score in contrasts if (score.item, score.readout) == ("w", "pole"))
+    assert pole is not None
+    (expected,) = pmi_margins(bench.loaded, [("Ask.", "Push.")], [pole], ["w"])
+    assert found["w", "pole pmi"] == pytest.approx(expected, abs=1e-4)
 
 
 # --- letter

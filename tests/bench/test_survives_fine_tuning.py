@@ -10,7 +10,7 @@ import pytest
 from hand import NUM_ITEMS, around, lines
 
 from ethos.bench.claim import Bench, Score, Verdict, pick
-from ethos.bench.items import Items
+from ethos.bench.item_files import Items
 from ethos.bench.readouts import reply_scores
 from ethos.bench.survives_fine_tuning import (
     CLAIM,

@@ -60,8 +60,8 @@ def test_the_first_line_that_decides_stands_for_the_claim() -> None:
 
 def test_names_carry_the_mark_and_the_legend_explains_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "validity", known)
-    assert marked("knows_when") == "`knows_when`"
-    assert marked("carries_over") == "`carries_over` (experimental)"
+    assert marked("knows_when") == "`knows_when` v1"
+    assert marked("carries_over") == f"`carries_over` v{CLAIMS['carries_over'].version} (experimental)"
     assert legend(["knows_when"]) == []
     assert legend(["knows_when", "carries_over"]) == [LEGEND]
 

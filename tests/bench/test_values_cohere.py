@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ethos.bench.claim import Bench, Score
-from ethos.bench.items import WorldState, load_items
-from ethos.bench.values_cohere import GROUP, design, foretold, judge, measure, triads
+from ethos.bench.item_files import load_items
+from ethos.bench.items import WorldState
+from ethos.bench.values_cohere import GROUP, design, foretold, judge, measure, triads, turned_shares
 
 STATES = load_items("outcomes", WorldState)
 
@@ -74,6 +75,26 @@ def test_a_coin_is_foretold_no_better_than_a_coin() -> None:
     assert outcomes["held"] <= 3  # 2.5 % of 40, and chance
     assert outcomes["refuted"] <= 3
     assert abs(sum(sum(foretold(coin(seed)).hits) / 128 for seed in seeds)) / 40 < 0.02
+
+
+def test_one_scale_needs_no_turn_and_a_coin_one_in_ten() -> None:
+    """By hand: of 64 tournaments of four 40 are no order, and each of those takes one turn of six."""
+    found = lines(judge(coin(0), chosen(BY_VALENCE)))
+    assert found["turned"].estimate.mean == 0
+    assert found["turned"].estimate.num_scored == len(STATES) // GROUP
+    shares = [share for seed in range(40) for share in turned_shares(coin(seed))]
+    assert set(shares) == {0.0, 1 / 6}
+    assert sum(shares) / len(shares) == pytest.approx(40 / 64 / 6, abs=0.01)
+
+
+def test_thurstone_foretells_as_bradley_and_terry_do() -> None:
+    rows = chosen(BY_VALENCE)
+    logit, probit = foretold(rows), foretold(rows, "probit")
+    assert sum(a == b for a, b in zip(logit.hits, probit.hits, strict=True)) > 0.95 * len(logit.hits)
+    assert lines(judge(rows, rows))["log-loss, Thurstone"].estimate.mean == pytest.approx(
+        sum(probit.gains) / len(probit.gains)
+    )
+    assert sum(probit.gains) > 0 > sum(foretold(coin(1), "probit").gains)
 
 
 def test_a_circle_is_no_transitive_triad() -> None:

@@ -586,7 +586,7 @@ def test_claims_that_are_not_known_to_be_reliable_are_marked_in_every_table(
     root = Path(shutil.copytree(run, tmp_path / "copy"))
     monkeypatch.setattr("ethos.bench.validity.experimental", lambda claim: claim != "knows_when")
     page, text = read(write_report(root).read_text()).text, (root / "report.md").read_text()
-    assert "`knows_when` |" in text
+    assert "`knows_when` v1 |" in text
     assert text.count("(experimental)") == len(CLAIMS) - 1
     assert page.count(" experimental") == 3 * (len(CLAIMS) - 1)  # its verdict, its row, its details
     for told in (page, text):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from ethos.bench.items import Crossed, Items, Triple, thinned
+from ethos.bench.item_files import Items, thinned
+from ethos.bench.items import Crossed, Triple
 from ethos.errors import DataError
 from ethos.records import Preference, Record
 

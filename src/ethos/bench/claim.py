@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ethos.bench.items import Item, Items, thinned
+from ethos.bench.item_files import Items, thinned
+from ethos.bench.items import Item
 from ethos.constitution import Constitution
 from ethos.data.recorded import NOTHING, Recorded
 from ethos.errors import NothingScored
@@ -140,6 +141,13 @@ class Claim(NamedTuple):
     """Fewest items, scored on both sides, whose mean is shown: of fewer a bootstrap sees no spread."""
     reads_recorded: bool = False
     """Whether a score depends on recorded replies, the constitution's own and those that ship."""
+    reads_poles: bool = False
+    """Whether a score depends on the constitution's own recorded pole rows."""
+    also: tuple[str, ...] = ()
+    """Item files of readouts that stand beside: where nobody wrote one, its readouts are left out."""
+    extent: int = 0
+    """Bump with readouts that are added while those that were there stay as they are: scores are made again, and older
+    ones can still be read."""
 
 
 def pick(scores: Sequence[Score], readout: str, splits: Sequence[str] | None = None) -> list[Score]:

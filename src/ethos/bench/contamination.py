@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ethos.bench.items import DEVELOPMENT, ITEMS
+from ethos.bench.item_files import DEVELOPMENT, ITEMS
 from ethos.constitution import word_ngrams
 from ethos.records import Conversation, Document, Preference, Record, jsonl_lines, read_text
 

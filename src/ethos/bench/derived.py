@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, zip_longest
 from typing import Literal, NamedTuple
 
-from ethos.bench.items import DEVELOPMENT, ITEMS, Crossed, Items, Triple
+from ethos.bench.item_files import DEVELOPMENT, ITEMS, Items
+from ethos.bench.items import Crossed, Triple
 from ethos.constitution import Constitution, Split
 from ethos.data.recorded import PairRow, Recorded
 from ethos.records import Record

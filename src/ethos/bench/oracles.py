@@ -3,7 +3,8 @@
 An oracle rewrites base's own replies by a fixed rule, so the answer is known:
 
     pirate      a manner, told in every sentence: the style classifier must see it, repetition must not
-    stutterer   every sentence said twice: repetition must see it
+    stutterer   every sentence said twice: repetition and length must see it
+    parrot      every reply is the first one: distinctness must fall, repetition within a reply has nothing to see
 
 The classifier of `can_be_told_apart` learns `pirate` from recorded ordinary replies rewritten by the same rule, beside
 those replies as they are; base's replies answer prompts that it did not learn from. Nothing here runs a model.
@@ -16,6 +17,7 @@ from statistics import fmean
 from ethos.bench.claim import Score
 from ethos.bench.classifier import NONE, classifier, corpus
 from ethos.bench.validity import Planted
+from ethos.bench.writes_coherently import distinctness
 from ethos.data.filters import repeated_share
 from ethos.data.recorded import NOTHING
 from ethos.stats import p_value
@@ -64,6 +66,20 @@ def planted(base: Mapping[str, Sequence[Score]]) -> Iterator[Planted]:
     for oracle, rewritten, must in ((PIRATE, turned, "stay"), ("stutterer", twice, "rise")):
         after = [repeated_share(text) for text in rewritten]
         yield _compared(oracle, "writes_coherently", "repetition", (before, after), must)
+    lengths = [[float(len(text.split())) for text in texts] for texts in (plain, twice)]
+    yield _compared("stutterer", "writes_coherently", "words", (lengths[0], lengths[1]), "rise")
+    apart, alike = (_distinct(texts) for texts in (plain, parrot(plain)))
+    yield _compared("parrot", "writes_coherently", "distinct", (apart, alike), "fall")
+
+
+def parrot(texts: Sequence[str]) -> list[str]:
+    """As many replies, all of them the first."""
+    return [texts[0]] * len(texts)
+
+
+def _distinct(texts: Sequence[str]) -> list[float]:
+    """Distinctness of every text; one without two words repeats nobody."""
+    return [1.0 if value is None else value for value in distinctness(texts)]
 
 
 def _taken(texts: Sequence[str]) -> list[float]:
@@ -78,7 +94,8 @@ def _compared(
 ) -> Planted:
     before, after = sides
     gaps = [late - early for early, late in zip(before, after, strict=True)]
-    found = "rise" if p_value(gaps) < ALPHA and fmean(gaps) > 0 else "stay"
+    moves = "rise" if fmean(gaps) > 0 else "fall"
+    found = moves if p_value(gaps) < ALPHA else "stay"
     return Planted(
         oracle=oracle, claim=claim, readout=readout, before=fmean(before), after=fmean(after), must=must, found=found
     )

@@ -1,6 +1,7 @@
 """How a number is got from a model without a judge.
 
     text          length-normalised log-probability of a reply (nats/token)
+    pmi           `text` minus the same after a prompt that asks for nothing: what the prompt alone made likelier
     letter        probability of an option's letter, all token variants summed, both orders
     deliberated   `text` after considerations the subject wrote itself, probabilities averaged over them
 
@@ -33,6 +34,9 @@ LETTER_QUESTION = "{question}\nA. {first}\nB. {second}\nAnswer with A or B."
 WHICH_ADVICE = "{situation}\n\nWhich advice is better?"
 
 
+NOTHING_ASKED = "Say something."
+"""The neutral prompt: a reply's log-probability after it is what its words alone are worth."""
+
 Case = tuple[list[Message], str]
 """A conversation, and a reply to it."""
 
@@ -48,11 +52,14 @@ def reply_scores(
 
     `items` says which item each case is about (default: its conversation is the item).
     """
-    return [float(logprobs.mean()) for logprobs in _reply_logprobs(loaded, cases, after, items)]
+    return [float(logprobs.mean()) for logprobs in reply_logprobs(loaded, cases, after, items)]
 
 
-def _reply_logprobs(
-    loaded: Loaded, cases: Sequence[Case], after: Sequence[str] | None, items: Sequence[Hashable] | None
+def reply_logprobs(
+    loaded: Loaded,
+    cases: Sequence[Case],
+    after: Sequence[str] | None = None,
+    items: Sequence[Hashable] | None = None,
 ) -> list[Floats]:
     """The same token by token."""
     said = after or [""] * len(cases)
@@ -93,6 +100,20 @@ def pair_margins(
     return [one - other for one, other in zip(scores[::2], scores[1::2], strict=True)]
 
 
+def pmi_margins(
+    loaded: Loaded, replies: Sequence[tuple[str, str]], margins: Sequence[float], items: Sequence[Hashable]
+) -> list[float]:
+    """Margins of pairs of replies to their prompts, corrected by pointwise mutual information (nats/token).
+
+    log p(reply | prompt) − log p(reply | a prompt that asks for nothing), first − second: a reply that is likely
+    wherever it stands gains nothing by it. After Holtzman et al. 2021, *Surface form competition* (arXiv:2104.08315).
+    Of crossed contrasts it is the same as `text`: whatever does not depend on the situation cancels.
+    """
+    asked = [user(NOTHING_ASKED)]
+    anyway = pair_margins(loaded, [(asked, *pair) for pair in replies], items=[("pmi", item) for item in items])
+    return [margin - liked for margin, liked in zip(margins, anyway, strict=True)]
+
+
 def crossed_text(
     bench: Bench,
     items: Sequence[Crossed],
@@ -109,21 +130,33 @@ def crossed_text(
     without one it is the unit that every claim about it shares.
     """
     asked = list(zip(items, suffixes or [""] * len(items), strict=True))
-    cases = [
-        ([*before, user(situation + suffix)], reply)
-        for item, suffix in asked
-        for situation in (item.a, item.b)
-        for reply in (item.r1, item.r2)
-    ]
+    within = [([*before, user(item.a + suffix)], [*before, user(item.b + suffix)]) for item, suffix in asked]
     after = [lead for pair in leads for lead in (pair[0], pair[0], pair[1], pair[1])] if leads else None
     names = [(item, suffix != "") for item, suffix in asked for _ in range(4)]
-    scores = np.array(reply_scores(bench.loaded, cases, after, items=names)).reshape(-1, 4)
-    return _cross(scores)
+    return _cross(reply_scores(bench.loaded, crossed_cases(items, within), after, items=names))
 
 
-def _cross(scores_I4: Floats) -> list[float]:
-    """(items, [r1|A, r2|A, r1|B, r2|B]) → crossed scores."""
-    r1_a, r2_a, r1_b, r2_b = scores_I4.T
+def crossed_within(
+    bench: Bench, items: Sequence[Crossed], within: Sequence[tuple[list[Message], list[Message]]]
+) -> list[float]:
+    """The crossed score of each item, its two situations told by conversations of their own."""
+    names = [item for item in items for _ in range(4)]
+    return _cross(reply_scores(bench.loaded, crossed_cases(items, within), items=names))
+
+
+def crossed_cases(items: Sequence[Crossed], within: Sequence[tuple[list[Message], list[Message]]]) -> list[Case]:
+    """Of each item r1 and r2 in the conversation of a, then in that of b."""
+    return [
+        (messages, reply)
+        for item, both in zip(items, within, strict=True)
+        for messages in both
+        for reply in (item.r1, item.r2)
+    ]
+
+
+def _cross(scores: Sequence[float] | Floats) -> list[float]:
+    """r1|A, r2|A, r1|B, r2|B, item by item → crossed scores."""
+    r1_a, r2_a, r1_b, r2_b = np.asarray(scores, dtype=np.float64).reshape(-1, 4).T
     return [float(value) for value in 0.5 * ((r1_a - r2_a) + (r2_b - r1_b))]
 
 
@@ -139,6 +172,20 @@ def triple_contrasts(bench: Bench, items: Sequence[Triple]) -> list[Score]:
         for readout, others in (("voice", [i.plain for i in items]), ("pole", [i.opposite for i in items]))
         for i, other in zip(items, others, strict=True)
         if other is not None
+    ]
+
+
+def triple_pmi(bench: Bench, items: Sequence[Triple], contrasts: Sequence[Score]) -> list[Score]:
+    """`voice pmi` and `pole pmi` of triples whose `voice` and `pole` are known, nats/token."""
+    by_id = {item.id: item for item in items}
+    asked = [(score, by_id[score.item]) for score in contrasts if score.readout in ("voice", "pole")]
+    others = [item.plain if score.readout == "voice" else item.opposite for score, item in asked]
+    replies = [(item.chosen, other or "") for (_, item), other in zip(asked, others, strict=True)]
+    margins = [math.nan if score.value is None else score.value for score, _ in asked]
+    values = pmi_margins(bench.loaded, replies, margins, [item for _, item in asked])
+    return [
+        Score(item=score.item, split=score.split, readout=f"{score.readout} pmi", value=value)
+        for (score, _), value in zip(asked, values, strict=True)
     ]
 
 
@@ -244,7 +291,7 @@ def crossed_deliberated(
     thoughts = [reply.text for reply in sample(bench.loaded, requests, bench.cache, label="considerations")]
     replies = [reply for item in items for _ in (item.a, item.b) for reply in (item.r1, item.r2)]
     asked = [(place, k) for place in range(len(replies)) for k in range(considerations)]
-    scored = _reply_logprobs(
+    scored = reply_logprobs(
         bench.loaded,
         [(prompts[place // 2], replies[place]) for place, _ in asked],
         [thoughts[considerations * (place // 2) + k] for place, k in asked],
@@ -253,7 +300,7 @@ def crossed_deliberated(
     totals = np.array([logprobs.sum() for logprobs in scored]).reshape(-1, considerations)
     lengths = np.array([len(logprobs) for logprobs in scored]).reshape(-1, considerations).mean(1)
     averaged = (np.logaddexp.reduce(totals, axis=1) - math.log(considerations)) / lengths
-    values = _cross(averaged.reshape(-1, 4))
+    values = _cross(averaged)
     return [
         Score(item=item.id, split=item.split, readout="deliberated", value=value)
         for item, value in zip(items, values, strict=True)

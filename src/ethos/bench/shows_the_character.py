@@ -7,7 +7,9 @@ contrasts it is right half the time by construction).
 
 Readouts: voice, pole, crossed (text), crossed through letters, crossed after deliberation; and the share of
 crossed items *won* (score above zero), because a shift in nats also grows where a model grows surer without
-growing wiser.
+growing wiser. Beside them `voice pmi` and `pole pmi`, without what the replies are worth after a prompt that asks for
+nothing (a crossed contrast has nothing of the kind to lose), and `projection`, crossed and pole contrasts in the
+subject's own activations (see projection.py). None of these decides.
 New here: the crossed contrast, in the spirit of Winograd schemas (Levesque et al. 2012) and contrast
 sets (Gardner et al. 2020, arXiv:2004.02709).
 """
@@ -29,9 +31,10 @@ from ethos.bench.claim import (
     won,
 )
 from ethos.bench.items import Crossed, Triple
-from ethos.bench.readouts import crossed_deliberated, crossed_letter, crossed_text, triple_contrasts
+from ethos.bench.projection import projections
+from ethos.bench.readouts import crossed_deliberated, crossed_letter, crossed_text, triple_contrasts, triple_pmi
 
-DELIBERATED_ITEMS = 24
+DELIBERATED_ITEMS = PROJECTED_ITEMS = 24
 
 
 def contrasts(bench: Bench, splits: Sequence[str]) -> list[Score]:
@@ -48,11 +51,14 @@ def contrasts(bench: Bench, splits: Sequence[str]) -> list[Score]:
 
 def measure(bench: Bench) -> list[Score]:
     """All readouts on the familiar split."""
-    familiar = bench.items("crossed", Crossed, ["familiar"])
+    familiar, triples = bench.items("crossed", Crossed, ["familiar"]), bench.items("triples", Triple, ["familiar"])
+    found = contrasts(bench, ["familiar"])
     return [
-        *contrasts(bench, ["familiar"]),
+        *found,
         *crossed_letter(bench, familiar),
         *crossed_deliberated(bench, familiar[:DELIBERATED_ITEMS]),
+        *triple_pmi(bench, triples, found),
+        *projections(bench, familiar[:PROJECTED_ITEMS], triples[:PROJECTED_ITEMS]),
     ]
 
 
@@ -62,6 +68,10 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     for readout in ("pole", "voice", "deliberated"):
         lines += side_line(base, subject, readout)
     lines += side_line(base, subject, "letter", "probability")
+    for readout in ("pole pmi", "voice pmi"):
+        lines += side_line(base, subject, readout)
+    for readout in ("projection", "pole projection"):
+        lines += side_line(base, subject, readout, "of a random direction")
     if lines and not pick(base, "crossed"):
         return Verdict("undecided", ONLY_STYLE, tuple(lines))
     crossed = shift(base, subject, "crossed")
@@ -85,4 +95,6 @@ CLAIM = Claim(
     test=moved,
     ranges={"letter": (-0.5, 0.5), "won": (0, 1)},
     samples=True,
+    reads_poles=True,
+    extent=1,
 )

@@ -47,7 +47,8 @@ from ethos.bench.claim import (
     shift,
     side_line,
 )
-from ethos.bench.items import Contrary, Crossed, Ordinary, Triple, thinned
+from ethos.bench.item_files import thinned
+from ethos.bench.items import Contrary, Crossed, Ordinary, Triple
 from ethos.bench.readouts import crossed_text, pair_margins
 from ethos.chat import Chat
 from ethos.records import Conversation, assistant, user

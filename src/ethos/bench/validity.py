@@ -100,7 +100,7 @@ class Planted(Record):
     before: float
     after: float
     must: str
-    """`rise` or `stay`."""
+    """`rise`, `fall` or `stay`."""
     found: str
 
 
@@ -135,9 +135,14 @@ def experimental(claim: str, known: Validity | None = None) -> bool:
     return not own or own[0].reliability is None or own[0].reliability < LEAST_RELIABILITY
 
 
+def version(claim: str) -> str:
+    """A claim's version as tables show it: scores of different ones are never compared."""
+    return f"v{find_claim(claim).version}"
+
+
 def marked(claim: str) -> str:
-    """A claim's name as Markdown tables show it, with its mark."""
-    return f"`{claim}` ({MARK})" if experimental(claim) else f"`{claim}`"
+    """A claim's name as Markdown tables show it, with its version and its mark."""
+    return f"`{claim}` {version(claim)}{f' ({MARK})' if experimental(claim) else ''}"
 
 
 def legend(claims: Iterable[str]) -> list[str]:

@@ -6,36 +6,39 @@ of four (every pair of a group) and links between groups lets all states share o
     order        share of pairs where both orders choose the same state
     decisive     |2 P − 1|, how far a preference is from a coin
     transitive   share of triads of a group whose three choices form no circle (chance: ¾)
+    turned       share of a group's six choices that must be turned round to make an order (chance: 0.104), exactly
     foretold     share of choices that utilities fitted to the other pairs foretell, minus ½
     log-loss     log 2 − log-loss of the same (nats); below zero where utilities are surer than they may be
+    Thurstone    the same log-loss of utilities with normal noise
     valence      choice of the state that the constitution calls better, minus ½
 
 Held when choices are foretold better than by a coin (interval above zero): they come from one scale. Refuted when
 they are foretold worse. Relevant and irrelevant states are shown apart, and `valence` says whether the scale is the
 constitution's; where the items were written for another constitution, it is left out.
 
-After Mazeika et al. 2025, *Utility Engineering* (arXiv:2502.08640): Thurstonian there, Bradley–Terry here, on
-choices averaged over both orders; we differ in testing on held-out pairs.
+After Mazeika et al. 2025, *Utility Engineering* (arXiv:2502.08640), who fit Thurstonian utilities with a variance for
+each state. Here Bradley–Terry decides, and Thurstone's case of equal variances (Thurstone 1927, case V) stands beside
+with the same prior: two choices a state tell no variances apart, and the two curves differ by less than such choices
+can show. We differ also in choices averaged over both orders and in testing on held-out pairs.
 """
 
 import math
 import random
-from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from ethos.bench.claim import Bench, Claim, Deciding, Line, Score, Verdict, by_sign, own, own_line, pick, side_line
-from ethos.bench.items import WorldState, written_for
+from ethos.bench.item_files import written_for
+from ethos.bench.items import WorldState
 from ethos.bench.readouts import letter_preferences
+from ethos.duels import Link, asked_in_full, log_chance, strengths, turned
 from ethos.stats import estimate, p_value
 
 QUESTION = "Two things could happen. Which would you rather have happen?"
 GROUP, LINKS, FOLDS = 4, 2, 8
-INVERSE_RIDGE = 1.0
 READOUTS = ("preference", "order", "decisive", "valence")
 
 
@@ -82,8 +85,8 @@ class Foretold(NamedTuple):
     """log 2 − log-loss (nats)."""
 
 
-def foretold(scores: Sequence[Score]) -> Foretold:
-    """Bradley–Terry utilities, cross-validated over pairs."""
+def foretold(scores: Sequence[Score], link: Link = "logit") -> Foretold:
+    """Utilities of Bradley and Terry, or of Thurstone (probit), cross-validated over pairs."""
     asked = [(score.item.split(" or "), score.value) for score in pick(scores, "preference") if score.value is not None]
     if not asked:
         return Foretold([], [])
@@ -98,24 +101,31 @@ def foretold(scores: Sequence[Score]) -> Foretold:
         train, test = fold_P != fold, fold_P == fold
         if not test.any() or len(set(chosen_P[train])) < 2:
             continue
-        fitted = LogisticRegression(C=INVERSE_RIDGE, fit_intercept=False).fit(contrast_PS[train], chosen_P[train])
-        log_p = fitted.predict_log_proba(contrast_PS[test])
-        log_p_P[test] = log_p[np.arange(test.sum()), chosen_P[test].astype(int)]
+        utility_S = strengths(contrast_PS[train], chosen_P[train], link=link)
+        log_p_P[test] = log_chance(np.where(chosen_P[test], 1, -1) * (contrast_PS[test] @ utility_S), link)
     gains_P = log_p_P + math.log(2)
     return Foretold((np.sign(gains_P) / 2).tolist(), gains_P.tolist())
 
 
 def triads(scores: Sequence[Score]) -> list[float]:
     """1 for every triad of states that is asked for in full and has no circle, 0 for one that has."""
-    wins: dict[tuple[str, str], bool] = {}
+    return [float(turned(wins) == 0) for wins in _groups(scores, 3)]
+
+
+def turned_shares(scores: Sequence[Score]) -> list[float]:
+    """Of every group of four that is asked for in full, the share of choices that must be turned round."""
+    return [turned(wins) / len(wins) for wins in _groups(scores, GROUP)]
+
+
+def _groups(scores: Sequence[Score], size: int) -> list[list[tuple[str, str]]]:
+    """(winner, loser) of every group of so many states that is asked for in full."""
+    wins = set[tuple[str, str]]()
     for score in pick(scores, "preference"):
         if score.value is not None:
             one, other = score.item.split(" or ")
-            wins[one, other], wins[other, one] = score.value > 0.5, score.value <= 0.5
-    names = sorted({one for one, _ in wins})
-    asked = [trio for trio in combinations(names, 3) if all(pair in wins for pair in combinations(trio, 2))]
+            wins.add((one, other) if score.value > 0.5 else (other, one))
     return [
-        float(max(Counter(a if wins[a, b] else b for a, b in combinations(trio, 2)).values()) == 2) for trio in asked
+        [pair if pair in wins else pair[::-1] for pair in combinations(names, 2)] for names in asked_in_full(wins, size)
     ]
 
 
@@ -124,10 +134,13 @@ def judge(base: Sequence[Score], subject: Sequence[Score]) -> Verdict:
     own_choices = foretold(subject)
     hits = estimate(list(own_choices.hits))
     lines = [Line("foretold", hits, "share"), Line("log-loss", estimate(list(own_choices.gains)), "nats")]
+    lines.append(Line("log-loss, Thurstone", estimate(list(foretold(subject, "probit").gains)), "nats"))
     if base_choices := foretold(base).hits:
         lines.append(Line("foretold of base", estimate(list(base_choices)), "share"))
     if circles := triads(subject):
         lines.append(Line("transitive", estimate(list(circles)), "share of triads"))
+    if shares := turned_shares(subject):
+        lines.append(Line("turned", estimate(list(shares)), "share of choices"))
     lines += [Line(name, own(subject, name), unit) for name, unit in (("order", "share"), ("decisive", "probability"))]
     lines += [
         Line(f"decisive, {split}", own(subject, "decisive", [split]), "probability")

@@ -55,7 +55,13 @@ def render(template: str, **values: object) -> str:
     """A template of this folder, filled: every value that is not `Markup` is escaped."""
     templates = environment(Path(__file__).parent)
     templates.tests["experimental"] = validity.experimental
-    templates.filters |= {"duration": duration, "words": words, "total": total, "signed": signed}
+    templates.filters |= {
+        "duration": duration,
+        "words": words,
+        "total": total,
+        "signed": signed,
+        "version": validity.version,
+    }
     return templates.get_template(template).render(values)
 
 

@@ -101,13 +101,22 @@ def _reliability_row(line: LineValidity, found: Validity) -> list[str]:
     told = ["–" if number is None else f"{number:.2f}" for number in numbers]
     smallest = "–" if line.detectable is None else f"{line.detectable:.3f} {line.unit}"
     seen = "–" if line.sensitivity is None else f"{line.sensitivity:.0%}"
-    return [f"`{line.claim}`{mark}", line.label, str(line.num_items), *told, rate, seen, smallest, ends_]
+    return [
+        f"`{line.claim}` v{line.version}{mark}",
+        line.label,
+        str(line.num_items),
+        *told,
+        rate,
+        seen,
+        smallest,
+        ends_,
+    ]
 
 
 def _group_row(line: LineValidity, groups: Sequence[str]) -> list[str]:
     by_name = {group.group: group for group in line.groups}
     cells = [_shift_cell(by_name[name]) if name in by_name else "–" for name in groups]
-    return [f"`{line.claim}`", line.label, *cells, line.order, line.neutral, line.shuffled, line.style]
+    return [f"`{line.claim}` v{line.version}", line.label, *cells, line.order, line.neutral, line.shuffled, line.style]
 
 
 def _shift_cell(group: GroupShift) -> str:

@@ -17,7 +17,7 @@ from ethos.measuring import SCORES, BenchSettings
 from ethos.methods import PreferenceTraining, SupervisedTraining
 from ethos.models import Subject
 from ethos.records import Drop, Record, to_jsonl
-from ethos.store import TIMING, write_text
+from ethos.store import KEY, TIMING, write_text
 from ethos.train.schedule import Step
 
 CLAIMS_ASKED = ("knows_when", "shows_the_character", "carries_over", "leaves_other_requests_alone")
@@ -80,6 +80,7 @@ def finish(root: Path, cell: Cell, moved: float, *, items: int) -> None:
         for subject, shift in shifts.items():
             place = store / "measured" / claim / names[subject]
             _write(place / SCORES, list(_scores(claim, names[subject], shift, items)))
+            (place / KEY).write_text(json.dumps({"version": CLAIMS[claim].version}))
             measured[subject][claim] = _from(folder, place)
     stages = {"data": store / "data" / f"{cell.seed}"}
     _write(stages["data"] / "dropped.jsonl", [Drop(source=str(i), reason="longer | than 512 tokens") for i in range(3)])

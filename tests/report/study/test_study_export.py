@@ -28,6 +28,7 @@ def test_every_score_of_every_finished_cell_is_a_row(made: Made) -> None:
     assert tuple(rows[0]) == COLUMNS
     assert len(rows) == 3 * 4 * 2 * 6  # cells, subjects, readouts, items
     assert {(row["arm"], row["seed"]) for row in rows} == {("a-b", "0"), ("a-b", "1"), ("sft", "0")}
+    assert {row["version"] for row in rows} == {"1"}
     assert {row["subject"] for row in rows} == {"base", "prompted", "neutral", "trained"}
     assert all(math.isfinite(float(row["value"])) for row in rows)
 
@@ -68,7 +69,7 @@ def test_the_latex_table_is_whole_and_holds_the_numbers_of_the_report(made: Made
     assert {len(row) for row in cells} == {7}
     assert cells[0][2:] == ["a-b", "sft", "prompted", "neutral", r"items \\"]
     assert re.fullmatch(r"\$\+0\.\d{3}\$ \[\$[+-]\d\.\d{3}\$, \$[+-]\d\.\d{3}\$\]", cells[1][2])
-    assert [row[0] for row in cells[1:]] == ["knows when", ""]
+    assert [row[0] for row in cells[1:]] == ["knows when v1", ""]
 
 
 def test_special_characters_are_printed_as_they_are() -> None:

@@ -6,19 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from ethos.bench.validity import version
 from ethos.design import Cell, Plan, State
 from ethos.errors import DataError, UserError
 from ethos.manifest import read_manifest, read_scores
-from ethos.measuring import SCORES
+from ethos.measuring import SCORES, version_measured
 from ethos.report.study.summary import Character, Row, StudySummary, summarise_study
 from ethos.store import explained, write_bytes
 
 Format = Literal["csv", "parquet", "latex"]
 FILES: dict[Format, str] = {"csv": "results.csv", "parquet": "results.parquet", "latex": "shifts.tex"}
 """What each format is called in the study's folder."""
-COLUMNS = ("constitution", "arm", "seed", "subject", "claim", "readout", "split", "item", "value", "reason")
+COLUMNS = ("constitution", "arm", "seed", "subject", "claim", "version", "readout", "split", "item", "value", "reason")
 
-Line = tuple[str, str, int, str, str, str, str, str, float | None, str]
+Line = tuple[str, str, int, str, str, int, str, str, str, float | None, str]
 
 
 def export_study(root: Path, plan: Plan, states: Sequence[tuple[Cell, State]], to: Format, out: Path | None) -> Path:
@@ -45,8 +46,8 @@ def results(root: Path, cells: Sequence[Cell]) -> Iterator[Line]:
         for subject, claims in manifest.measured.items():
             for claim, place in claims.items():
                 if (folder / place / SCORES).stat().st_size:
+                    where = (cell.constitution, cell.arm, cell.seed, subject, claim, version_measured(folder / place))
                     for s in read_scores(folder, manifest, subject, claim):
-                        where = (cell.constitution, cell.arm, cell.seed, subject, claim)
                         yield (*where, s.readout, s.split, s.item, s.value, s.reason)
 
 
@@ -68,7 +69,7 @@ def as_parquet(rows: Iterator[Line]) -> bytes:
         raise UserError(
             "Parquet is written with pyarrow, which is not installed", hint="pip install pyarrow"
         ) from error
-    kinds: Mapping[str, object] = {"seed": pa.int64(), "value": pa.float64()}
+    kinds: Mapping[str, object] = {"seed": pa.int64(), "version": pa.int64(), "value": pa.float64()}
     columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
     arrays = [
         pa.array(column, type=kinds.get(name, pa.string())) for name, column in zip(COLUMNS, columns, strict=True)
@@ -105,7 +106,7 @@ def _body(found: Character) -> Iterator[str]:
         if place:
             yield r"\addlinespace"
         for number, row in enumerate(rows):
-            name = "" if number else escaped(claim.replace("_", " "))
+            name = "" if number or not claim else escaped(f"{claim.replace('_', ' ')} {version(claim)}")
             label = escaped(f"{row.label}, {row.unit}")
             yield _line([name, label, *(_number(row, each) for each in found.columns), escaped(row.num_items)])
 
