@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -22,13 +23,25 @@ from ethos.chat import Chat, Rendered
 from ethos.errors import DataError
 from ethos.models import Loaded
 from ethos.progress import meter
+from ethos.records import Record
 from ethos.samplers.replies import Reply, ReplyCache, Request
+from ethos.samplers.thinking import Thinking
 from ethos.scoring import Layers, Model, Prefix
 
 CACHED_POSITIONS = 8192
 """Positions whose keys and values may be held at a time: what bounds the memory of sampling."""
 
 NO_PREFIX = Prefix(0, ())
+
+
+class LocalTeacher(Record):
+    """A subject on this machine that is asked as a teacher."""
+
+    subject: str
+    thinking: Thinking = "strip"
+    """What becomes of the thoughts before a reply."""
+    thought_tokens: int = Field(0, ge=0)
+    """Room for them in every request, beside that for the reply."""
 
 
 class GumbelNoise:
@@ -52,7 +65,7 @@ class Draft:
     """A reply under way."""
 
     def __init__(self, place: int, request: Request, prompt: tuple[int, ...]) -> None:
-        self.place, self.limit, self.prompt = place, request.max_tokens, prompt
+        self.place, self.limit, self.prompt, self.runs_on = place, request.max_tokens, prompt, request.runs_on
         self.noise = GumbelNoise([request])
         self.tokens: list[int] = []
 
@@ -63,7 +76,7 @@ class Draft:
 
     def goes_on(self, stop: int) -> bool:
         """Whether it has neither said its last word nor reached its limit."""
-        return self.tokens[-1] != stop and len(self.tokens) < self.limit
+        return (self.runs_on or self.tokens[-1] != stop) and len(self.tokens) < self.limit
 
 
 def sample(
