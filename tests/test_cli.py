@@ -227,6 +227,9 @@ def test_a_dry_run_lists_every_stage_and_writes_nothing(
     for stage in ("data", "preference", "introspection", "neutral", "measured · trained"):
         assert f"{stage} " in fresh.out
     assert "cached" not in fresh.out
+    (asked,) = (line.split() for line in fresh.out.splitlines() if line.startswith("introspection "))
+    assert asked[3:5] == ["4", "32"]  # two reflections, and two turns after the first, of eight tokens each
+    assert "requests are the student's own" in fresh.out
     assert "to do" not in done.out
     assert "about 0 minutes" in done.out
 

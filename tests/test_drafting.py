@@ -184,3 +184,28 @@ def test_nothing_is_written_where_no_proposal_is_accepted(serve_teacher: Serve) 
         f"data widen loving --per-trait 1 --split role --out wide.toml --teacher {server.url}"
     )
     assert not Path("wide.toml").exists()
+
+
+def test_a_dry_run_of_a_draft_names_both_rounds_and_asks_nobody(serve_teacher: Serve) -> None:
+    server = serve_teacher(answers(to_toml(flawed()), to_toml(SHIPPED)))
+    order = f"constitution draft D --name warm --teacher {server.url}"
+    told = done(f"{order} --dry-run --price-in 1 --price-out 5")
+    assert "round 1: 1 requests, 0 stored already, 1 to ask" in told
+    assert "later rounds: 1 requests at most" in told
+    assert "8,000 completion tokens, $0.04" in told
+    assert (server.bodies, list(Path().iterdir())) == ([], [])
+    done(order)
+    Path("warm.toml").unlink()
+    assert "nothing is left to ask" in done(f"{order} --dry-run")
+
+
+def test_a_dry_run_of_widening_foresees_the_first_round_and_the_worst_of_the_others(serve_teacher: Serve) -> None:
+    server = serve_teacher(proposals)
+    order = f"data widen loving --per-trait 4 --out wide.toml --teacher {server.url}"
+    told = done(f"{order} --dry-run")
+    count = 3 * len(SHIPPED.trait)
+    assert f"round 1: {count} requests, 0 stored already, {count} to ask" in told
+    assert f"later rounds: {3 * count} requests at most" in told
+    assert (server.bodies, list(Path().iterdir())) == ([], [])
+    done(order)
+    assert count < len(server.bodies) <= 4 * count

@@ -14,12 +14,12 @@ from ethos.constitution import Constitution, read_constitution
 from ethos.data.ablation import Ablation, PublishedBugs
 from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops, read_rows
 from ethos.data.introspection import IntrospectionSampling
+from ethos.data.preferences import Contrasts
 from ethos.data.rejections import Rejections, Resampled
 from ethos.errors import DataError, ModelError
 from ethos.learning import learn
 from ethos.methods import (
     ConstitutionalRL,
-    Contrasts,
     DistillationTraining,
     DocumentTraining,
     Given,
@@ -84,7 +84,7 @@ def given(tiny_base: Path, tmp_path: Path) -> Iterator[Given]:
     for name, rows in files.items():
         (data / name).write_text(to_jsonl(rows))
     with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
-        yield Given(tiny_base, models.base_digest(tiny_base), CONSTITUTION, data, None, cache, 0)
+        yield Given(tiny_base, models.base_digest(tiny_base), CONSTITUTION, data, None, cache, 0, gap_needed=False)
 
 
 def learnt(stage: Method, given: Given, folder: Path) -> list[Step]:
@@ -382,7 +382,7 @@ def test_rejections_of_a_student_or_a_teacher_are_what_is_trained_on(
         kept = [row.model_copy(update={"rejected": [assistant("whatever")]}) for row in rows]
         return Resampled(kept[:1], [Drop(source=row.group, reason="loops") for row in rows[1:]])
 
-    monkeypatch.setattr("ethos.methods.resampled", sampled)
+    monkeypatch.setattr("ethos.methods.rows.resampled", sampled)
     stage = PreferenceTraining(**QUICK, rejections=Rejections(max_tokens=8))
     taught = stage.model_copy(update={"rejections": Rejections(by=str(tiny_base))})
     for name, each in (("student", stage), ("teacher", taught)):

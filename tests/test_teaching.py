@@ -14,17 +14,21 @@ from typer.testing import CliRunner
 
 from conftest import in_float32
 from ethos.authoring import to_toml
+from ethos.bench.contamination import item_texts
 from ethos.cli import app
 from ethos.constitution import Constitution, read_constitution
-from ethos.data.generation import Order, taught
-from ethos.data.recorded import CrossedRow, PoleRow, VoiceRow
+from ethos.data.generation import MAX_TOKENS, SEALED, Order, taught
+from ethos.data.recorded import CrossedRow, DocumentRow, PoleRow, VoiceRow
+from ethos.data.widening import ALIKE
 from ethos.errors import UserError
 from ethos.models import Loaded, Subject, load_subject, load_tokenizer_chat
 from ethos.records import Message, read_jsonl, user
 from ethos.samplers.budget import Unasked, only_stored
+from ethos.samplers.local import LocalTeacher
 from ethos.samplers.replies import Reply, ReplyCache, Request
 from ethos.subjects import find_subject
-from ethos.teaching import gains
+from ethos.teachers import stored
+from ethos.teaching import RESEMBLES, barred, gains
 from served import Say, TeacherServer, batch_results
 
 Serve = Callable[[Say], TeacherServer]
@@ -45,11 +49,21 @@ def done(command: str, *paths: Path) -> str:
     return result.output
 
 
+def tag(body: dict[str, Any]) -> str:
+    """A few words that a reply to this prompt has and no other reply: stock answers are refused."""
+    place = PROMPTS.index(body["messages"][1]["content"])
+    return " ~ " + " ".join(f"w{place}{letter}" for letter in "abcdef")
+
+
+def bare(text: str) -> str:
+    return text.partition(" ~ ")[0]
+
+
 def say(body: dict[str, Any]) -> str:
     """In character with the constitution in sight, plain without; a second thought where one is asked for."""
     if "Read your answer again" in body["messages"][-1]["content"]:
-        return json.dumps({"critique": "It could be warmer.", "answer": REWRITTEN})
-    return IN_CHARACTER if "Your character" in body["messages"][0]["content"] else PLAIN
+        return json.dumps({"critique": "It could be warmer.", "answer": REWRITTEN + tag(body)})
+    return (IN_CHARACTER if "Your character" in body["messages"][0]["content"] else PLAIN) + tag(body)
 
 
 def unreachable(body: dict[str, Any]) -> str:
@@ -99,7 +113,7 @@ def test_a_process_of_several_rounds_is_sharded_until_nothing_is_left(tmp_path: 
     assert rounds == [f"round 1: {count} requests, files: 1", f"round 2: {count} requests, files: 1"]
     assert "rows, 0 dropped" in done(f"data generate {order} --out", tmp_path)
     rows = read_jsonl(tmp_path / "poles.jsonl", PoleRow)
-    assert {(row.chosen, row.rejected) for row in rows} == {(REWRITTEN, f"{REWRITTEN} Indeed.")}
+    assert {(bare(row.chosen), bare(row.rejected)) for row in rows} == {(REWRITTEN, f"{REWRITTEN} Indeed.")}
 
 
 def poles(body: dict[str, Any]) -> str:
@@ -107,8 +121,9 @@ def poles(body: dict[str, Any]) -> str:
     system = body["messages"][0]["content"]
     opposite = read_constitution("loving").inverted().system_prompt() in system
     if "Read your answer again" in body["messages"][-1]["content"]:
-        return json.dumps({"critique": "Hm.", "answer": f"{REWRITTEN} Indeed." if opposite else REWRITTEN})
-    return PLAIN if opposite else IN_CHARACTER
+        answer = f"{REWRITTEN} Indeed." if opposite else REWRITTEN
+        return json.dumps({"critique": "Hm.", "answer": answer + tag(body)})
+    return (PLAIN if opposite else IN_CHARACTER) + tag(body)
 
 
 def test_failed_lines_are_asked_again_in_the_next_shards(tmp_path: Path) -> None:
@@ -161,7 +176,7 @@ def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(serve_teacher: Serve, t
     assert stored in done(f"{order} --dry-run")
     with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
         replies = [json.loads(row[0]) for row in cache.database.execute("SELECT reply FROM replies")]
-    assert all(reply["num_prompt_tokens"] > 0 and reply["num_tokens"] == 19 for reply in replies)
+    assert all(reply["num_prompt_tokens"] > 0 and reply["num_tokens"] == 26 for reply in replies)
     done(f"{order} --budget 1")
     assert len(server.bodies) == 2 * len(PROMPTS)
     assert set(server.asked.values()) == {1}
@@ -170,10 +185,10 @@ def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(serve_teacher: Serve, t
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ("--kind plays", "Input should be 'voice', 'poles' or 'crossed'"),
+        ("--kind plays", "Input should be 'voice', 'poles', 'crossed' or 'documents'"),
         ("--kind poles --student base", "a student's own replies are the rejected side of voice"),
-        ("--kind crossed --rewrite", "crossed contrasts are verified, not rewritten"),
-        ("--deliberated", "only crossed contrasts have thoughts"),
+        ("--kind crossed --rewrite", "only voice and pole contrasts are rewritten"),
+        ("--kind documents --deliberated", "only contrasts have thoughts"),
         ("--choose ratio", "a ratio takes log-probabilities"),
         ("--budget 3", "a budget in dollars needs --price-in and --price-out"),
         ("--price-in 3", "--price-in and --price-out go together"),
@@ -318,3 +333,49 @@ def test_crossed_rows_are_drafted_verified_and_written_with_their_trait(serve_te
     rows = read_jsonl(tmp_path / "crossed.jsonl", CrossedRow)
     assert {(row.trait, row.kind) for row in rows} == {(t, k) for t in traits for k in {row.kind for row in rows}}
     assert len(server.bodies) == 5 * count  # a draft and four readings each
+
+
+def test_a_prompt_that_is_nearly_an_items_is_barred_and_one_without_its_words_is_not() -> None:
+    alike, plain = barred(alike=ALIKE), barred()
+    longest = max((text for texts in item_texts() for text in texts), key=lambda text: len(set(text.split())))
+    words = longest.split()
+    near = " ".join("otherwise" if place % 8 == 7 else word for place, word in enumerate(words))  # never eight in a row
+    assert (plain([longest]), alike([longest])) == (SEALED, SEALED)
+    assert (plain([near]), alike([near])) == (None, RESEMBLES)
+    assert alike([IN_CHARACTER]) is None
+
+
+@pytest.mark.parametrize("thinking", ["strip", "keep"])
+def test_what_a_teacher_on_this_machine_thought_is_kept_or_gone_and_counted(
+    thinking: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    few = one_prompt(tmp_path)
+    teacher = LocalTeacher(subject=str(tiny_base), thought_tokens=50)
+    with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
+        with pytest.raises(Unasked) as gap:
+            taught(few, Order(candidates=1), stored(teacher, cache))
+        assert {request.max_tokens for request in gap.value.missing.values()} == {MAX_TOKENS + 50}
+        texts = [f"<think>\nWhose house?\n</think>\n\n{IN_CHARACTER}", PLAIN]
+        replies = [Reply(text=text, num_tokens=20, finish="stop") for text in texts]
+        cache.put(dict(zip(gap.value.missing, replies, strict=True)))
+    told = done(
+        f"data generate {tmp_path}/few.toml --teacher {tiny_base} --candidates 1 --thinking {thinking} "
+        "--thought-tokens 50 --out",
+        tmp_path,
+    )
+    assert "1 replies were thought about first" in told
+    (row,) = read_jsonl(tmp_path / "voice.jsonl", VoiceRow)
+    assert row.rejected == PLAIN
+    assert row.chosen == (IN_CHARACTER if thinking == "strip" else texts[0])
+
+
+def test_documents_are_written_from_the_constitution_alone(serve_teacher: Serve, tmp_path: Path) -> None:
+    server = serve_teacher(
+        lambda body: "The assistant asks her and " + " ".join(f"w{body['seed']}x{i}" for i in range(80))
+    )
+    order = f"data generate loving --kind documents --candidates 1 --teacher {server.url} --out {tmp_path}"
+    count = 30 * len(read_constitution("loving").trait)
+    assert f"round 1: {count} requests, 0 stored already, {count} to ask" in done(f"{order} --dry-run")
+    assert f"{count} rows, 0 dropped" in done(order)
+    rows = read_jsonl(tmp_path / "documents.jsonl", DocumentRow)
+    assert {name for row in rows for name in row.traits} == {trait.name for trait in read_constitution("loving").trait}

@@ -18,13 +18,16 @@ Concurrency = Annotated[int, typer.Option(min=1, help="Requests at a time.")]
 Kind = Annotated[
     str,
     typer.Option(
-        help="voice (against a plain reply), poles (against the opposite), or crossed (two situations, two replies)."
+        help="voice (against a plain reply), poles (against the opposite), crossed (two situations, two replies), or "
+        "documents (texts about the assistant and its reasons)."
     ),
 ]
 Candidates = Annotated[
     int,
     typer.Option(
-        min=1, help="Answers to each side of a prompt; crossed: drafts for each trait and kind of deciding fact."
+        min=1,
+        help="Answers to each side of a prompt; crossed: drafts for each trait and kind of deciding fact; documents: "
+        "texts for each trait, type and section.",
     ),
 ]
 Student = Annotated[
@@ -41,9 +44,16 @@ Choose = Annotated[
         "constitution tells apart most: length or ratio."
     ),
 ]
-Deliberated = Annotated[bool, typer.Option("--deliberated", help="crossed: a thought before each reply.")]
+Deliberated = Annotated[
+    bool, typer.Option("--deliberated", help="A thought before each reply: who is affected, what is at stake.")
+]
+Thinking = Annotated[
+    str, typer.Option(help="What becomes of a teacher's thoughts before its replies: strip or keep (a <think> block).")
+]
+ThoughtTokens = Annotated[int, typer.Option(min=0, help="Tokens for thoughts in every request, beside the reply's.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of rows and replies.  [default: beside the constitution]")]
 Seed = Annotated[int, typer.Option(min=0)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show requests, tokens, price and minutes.")]
 Price = Annotated[float | None, typer.Option(min=0, help="Dollars per million tokens.")]
 
 
@@ -57,13 +67,15 @@ def generate(
     key_variable: KeyVariable = None,
     candidates: Candidates = 4,
     concurrency: Concurrency = 16,
+    thinking: Thinking = "strip",
+    thought_tokens: ThoughtTokens = 0,
     student: Student = None,
     rewrite: Rewrite = False,
     choose: Choose = "length",
     deliberated: Deliberated = False,
     out: Out = None,
     seed: Seed = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show requests, tokens, price and minutes.")] = False,
+    dry_run: DryRun = False,
     price_in: Price = None,
     price_out: Price = None,
     budget: Annotated[
@@ -71,7 +83,7 @@ def generate(
     ] = None,
     budget_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens to stop at, read and written.")] = None,
 ) -> None:
-    """Let a teacher write a constitution's recorded contrasts. Run it again after an interruption: it resumes.
+    """Let a teacher write a constitution's contrasts or documents. Run it again after an interruption: it resumes.
 
     Two situations and two replies of a crossed contrast are drafted, mended once where they break a rule, and kept
     where two verifications agree with them.
@@ -79,7 +91,15 @@ def generate(
     from ethos.config import budget_settings, order_settings, teacher_settings
     from ethos.teaching import foresee, write_contrasts
 
-    asked = teacher_settings(teacher, model, interface, key_variable, concurrency)
+    asked = teacher_settings(
+        teacher,
+        model=model,
+        interface=interface,
+        key_variable=key_variable,
+        concurrency=concurrency,
+        thinking=thinking,
+        thought_tokens=thought_tokens,
+    )
     order = order_settings(
         kind=kind,
         candidates=candidates,
@@ -102,6 +122,8 @@ def shard(
     teacher: TeacherName,
     kind: Kind = "voice",
     model: TeacherModel = "default",
+    thinking: Thinking = "strip",
+    thought_tokens: ThoughtTokens = 0,
     candidates: Candidates = 4,
     student: Student = None,
     rewrite: Rewrite = False,
@@ -109,6 +131,9 @@ def shard(
     out: Out = None,
     seed: Seed = 0,
     shards: Annotated[int, typer.Option(min=1, help="Files to share the requests out over.")] = 1,
+    dry_run: DryRun = False,
+    price_in: Price = None,
+    price_out: Price = None,
 ) -> None:
     """Write what `data generate` with these arguments would ask, as files in FOLDER/shards, and send nothing.
 
@@ -116,14 +141,18 @@ def shard(
     process of several rounds (--rewrite, --kind crossed) needs several: shard and merge again until nothing is left to
     ask, then run `data generate` with the arguments given here, which then asks nobody.
     """
-    from ethos.config import order_settings, teacher_settings
-    from ethos.teaching import shard
+    from ethos.config import budget_settings, order_settings, teacher_settings
+    from ethos.teaching import foresee, shard
 
-    asked = teacher_settings(teacher, model, "openai", None, 1)
+    asked = teacher_settings(teacher, model=model, thinking=thinking, thought_tokens=thought_tokens)
     order = order_settings(
         kind=kind, candidates=candidates, seed=seed, student=student, rewrite=rewrite, deliberated=deliberated
     )
-    typer.echo(shard(constitution, order, asked, out=out, shards=shards))
+    if dry_run:
+        prices = budget_settings(None, None, price_in, price_out).prices
+        typer.echo(foresee(constitution, order, asked, out=out, prices=prices))
+    else:
+        typer.echo(shard(constitution, order, asked, out=out, shards=shards))
 
 
 @taught.command("merge")
@@ -155,12 +184,29 @@ def widen(
     interface: Interface = "openai",
     key_variable: KeyVariable = None,
     concurrency: Concurrency = 16,
+    thinking: Thinking = "strip",
+    thought_tokens: ThoughtTokens = 0,
     seed: Seed = 0,
+    dry_run: DryRun = False,
+    price_in: Price = None,
+    price_out: Price = None,
 ) -> None:
     """Let a teacher propose more prompts for a constitution; what is not new, telling or no request is refused."""
-    from ethos.config import split_names, teacher_settings
-    from ethos.drafting import widen_constitution
+    from ethos.config import budget_settings, split_names, teacher_settings
+    from ethos.drafting import Wish, foresee_widening, widen_constitution
 
-    asked = teacher_settings(teacher, model, interface, key_variable, concurrency)
-    splits = split_names(split or ["familiar", "domain", "format"])
-    typer.echo(widen_constitution(constitution, splits, per_trait, asked, out=out, seed=seed))
+    asked = teacher_settings(
+        teacher,
+        model=model,
+        interface=interface,
+        key_variable=key_variable,
+        concurrency=concurrency,
+        thinking=thinking,
+        thought_tokens=thought_tokens,
+    )
+    wish = Wish(split_names(split or ["familiar", "domain", "format"]), per_trait, seed)
+    if dry_run:
+        prices = budget_settings(None, None, price_in, price_out).prices
+        typer.echo(foresee_widening(constitution, wish, asked, out=out, prices=prices))
+    else:
+        typer.echo(widen_constitution(constitution, wish, asked, out=out))

@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -18,6 +18,7 @@ from ethos.models import DEFAULT_MODEL
 from ethos.records import Record, explain, read_text
 from ethos.samplers.api import Teacher
 from ethos.samplers.budget import Budget
+from ethos.samplers.local import LocalTeacher
 from ethos.train.fit import Training
 
 
@@ -38,6 +39,9 @@ class RunConfig(Record):
     neutral: Training = Training()
     """The control adapter, trained on ordinary requests only."""
     bench: BenchSettings = BenchSettings()
+    teacher_gap: Literal["needed", "measured"] = Field("needed", exclude_if=lambda wanted: wanted == "needed")
+    """Whether a stage is trained only where its teacher is shown to have more of the character than its student, if
+    that can be measured (see gap.py); `measured` writes it down and trains in any case."""
 
     @model_validator(mode="after")
     def _labels_are_read(self) -> "RunConfig":
@@ -89,15 +93,13 @@ def bench_settings(claims: Sequence[str] | None, items: str, per_split: int | No
         raise ConfigError(explain(error), hint="`ethos claim list` shows the claims") from error
 
 
-def teacher_settings(
-    name: str, model: str, interface: str, key_variable: str | None, concurrency: int
-) -> Teacher | str:
+def teacher_settings(name: str, **given: object) -> Teacher | LocalTeacher:
     """A teacher given on the command line: behind HTTP where its name is a URL, else a subject on this machine."""
-    if "://" not in name:
-        return name
-    given = {"url": name, "model": model, "interface": interface, "key_variable": key_variable}
     try:
-        return Teacher.model_validate(given | {"concurrency": concurrency})
+        if "://" in name:
+            return Teacher.model_validate({"url": name, **given})
+        own = {key: value for key, value in given.items() if key in LocalTeacher.model_fields}
+        return LocalTeacher.model_validate({"subject": name, **own})
     except ValidationError as error:
         raise ConfigError(explain(error), hint="`ethos data generate --help` shows what each option takes") from error
 

@@ -329,6 +329,7 @@ def cells(study: Study) -> list[Cell]:
                 stages=arm.within(study.budget),
                 neutral=_within(study.common.neutral, study.budget, 1.0),
                 bench=study.common.bench,
+                teacher_gap="measured",  # a study is to find out what such a teacher does
             ),
         )
         for seed in study.seeds

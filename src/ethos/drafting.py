@@ -7,20 +7,24 @@ constitution is, its replies are stored beside the new file, and a killed run as
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from ethos.authoring import ASKS_FIRST, begun, refuse_existing, to_toml
 from ethos.constitution import DEEP_KEY, Constitution, Finding, Split, lint, read_constitution
-from ethos.data.answers import follow_up, unfenced
-from ethos.data.widening import Widened, widen
+from ethos.data.answers import follow_up, longest, unfenced
+from ethos.data.widening import ALIKE, ROUNDS, Widened, widen
 from ethos.errors import ConstitutionError
 from ethos.records import explain, to_jsonl, user
 from ethos.samplers.api import Teacher
-from ethos.samplers.replies import CUT_OFF, Ask, Reply, Request
+from ethos.samplers.budget import Prices, Unasked
+from ethos.samplers.replies import CUT_OFF, Ask, Reply, ReplyCache, Request
 from ethos.store import explained, write_text
-from ethos.teaching import REPLIES, asked, counted, sealed
+from ethos.teachers import AnyTeacher, asked, foreseen, stored, with_room
+from ethos.teaching import REPLIES, barred, counted
 from ethos.templates import fill
 
 DRAFT = """\
@@ -50,7 +54,7 @@ PATIENCE = 900.0
 """Seconds that a whole constitution may take to write."""
 
 
-def draft_constitution(description: str, name: str, teacher: Teacher | str) -> str:
+def draft_constitution(description: str, name: str, teacher: AnyTeacher) -> str:
     """The TOML of a constitution by a teacher; what is left to mend stands in comments at its head.
 
     Raises ConstitutionError where the teacher's second attempt is no constitution either.
@@ -111,16 +115,53 @@ def _line(finding: Finding) -> str:
     return " ".join(f"{finding.rule}: {finding.where}: {finding.message}; {finding.hint}".split())
 
 
-def widen_constitution(
-    name: str, splits: Sequence[Split], per_trait: int, teacher: Teacher | str, *, out: Path, seed: int
-) -> str:
+def foresee_draft(description: str, name: str, teacher: AnyTeacher, prices: Prices | None) -> str:
+    """What `draft_constitution` would ask, in words. Writes nothing."""
+    refuse_existing(Path(f"{name}.toml"))
+    example, store = to_toml(begun(name, [ASKS_FIRST])), Path(name) / REPLIES
+    with closing(ReplyCache(store if store.exists() else Path(":memory:"))) as cache:
+        try:
+            drafted(description, name, example, stored(teacher, cache))
+        except Unasked as gap:
+            (request,) = gap.requests.values()
+            mending = follow_up(request, longest(request), MEND, max_tokens=DRAFT_TOKENS)
+            later = with_room([mending], teacher.thought_tokens) if gap.number == 0 else []
+            return foreseen(gap, later, teacher, prices)
+    return "nothing is left to ask the teacher: `ethos constitution draft` finishes from what is stored"
+
+
+class Wish(NamedTuple):
+    """More prompts that are wanted."""
+
+    splits: Sequence[Split]
+    per_trait: int
+    seed: int
+
+
+def foresee_widening(name: str, wish: Wish, teacher: AnyTeacher, *, out: Path, prices: Prices | None) -> str:
+    """What `widen_constitution` would ask, in words; every refusal asked about again. Writes nothing."""
+    constitution, store = _renamed(read_constitution(name), out), out.with_suffix("") / REPLIES
+    with closing(ReplyCache(store if store.exists() else Path(":memory:"))) as cache:
+        try:
+            _widened(constitution, wish, stored(teacher, cache))
+        except Unasked as gap:
+            again = [request for request in gap.requests.values() for _ in range(ROUNDS - gap.number - 1)]
+            return foreseen(gap, again, teacher, prices)
+    return "nothing is left to ask the teacher: `ethos data widen` finishes from what is stored"
+
+
+def _widened(constitution: Constitution, wish: Wish, ask: Ask) -> Widened:
+    return widen(constitution, wish.splits, wish.per_trait, ask, barred(alike=ALIKE), seed=wish.seed)
+
+
+def widen_constitution(name: str, wish: Wish, teacher: AnyTeacher, *, out: Path) -> str:
     """Write a constitution with more prompts to `out`, a new file; what was added and refused, in words."""
     constitution = _renamed(read_constitution(name), out)
     folder = out.with_suffix("")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with asked(teacher, folder / REPLIES) as ask:
-            made = widen(constitution, splits, per_trait, ask, sealed(), seed=seed)
+            made = _widened(constitution, wish, ask)
         reasons = Counter(drop.reason for drop in made.refused)
         if not made.added:
             raise ConstitutionError(

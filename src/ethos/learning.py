@@ -8,6 +8,7 @@ from peft import PeftModel
 from ethos import models, steering
 from ethos.chat import Chat
 from ethos.data.files import Rows, read_rows
+from ethos.gap import check_gap
 from ethos.methods import Given, Method, Stage, Steering
 from ethos.models import load_subject
 from ethos.persona import persona_push
@@ -34,7 +35,8 @@ def find_direction(stage: Steering, given: Given, folder: Path) -> None:
 
 
 def train_adapter(stage: Method, given: Given, folder: Path, *, label: str) -> None:
-    """Train one stage's adapter, on all ranks."""
+    """Train one stage's adapter, on all ranks, where its teacher has something to teach."""
+    check_gap(stage, given, folder, label=label)
     with models.enough_memory("lower sampling.max_tokens or sampling.turns"):
         rows = stage.gathered(read_rows(given.data), given, folder)
     ranks.everywhere(partial(train_on, rows, stage, given, folder, label=label))

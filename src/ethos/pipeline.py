@@ -358,7 +358,8 @@ def refuse_contamination(made: Path, folder: Path) -> None:
 def given(config: RunConfig, inputs: Inputs, data: Path, cache: ReplyCache, *, on: Path | None = None) -> Given:
     """What a training stage starts from; the constitution that it samples with has the traits to be shown alone."""
     shown = inputs.taught.constitution.only(config.mixture.demonstrated)
-    return Given(inputs.base, inputs.base_name, shown, data, on, cache, config.seed)
+    needed = config.teacher_gap == "needed"
+    return Given(inputs.base, inputs.base_name, shown, data, on, cache, config.seed, needed)
 
 
 def fit_baseline(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run would do: stages, whether they are done, positions to compute, and minutes on this machine."""
 
+import math
 import tempfile
 import time
 from functools import cache, partial
@@ -16,10 +17,12 @@ from ethos.bench.knows_when import CLAIM as JUDGEMENT
 from ethos.bench.knows_when import SPLITS as JUDGED
 from ethos.chat import Chat, Rendered
 from ethos.config import RunConfig
+from ethos.constitution import Constitution
 from ethos.data.files import Rows, read_rows
 from ethos.design import Study, cells, slug
+from ethos.gap import questions
 from ethos.measuring import measure_key
-from ethos.methods import Stage, Steering
+from ethos.methods import Method, Stage, Steering, Writing
 from ethos.persona import poles
 from ethos.pipeline import (
     SUBJECTS,
@@ -33,6 +36,8 @@ from ethos.pipeline import (
     sum_of,
 )
 from ethos.records import user
+from ethos.samplers.local import generate
+from ethos.samplers.replies import Request
 from ethos.stats import detectable
 from ethos.store import Run
 from ethos.study import cell_run, finished, inputs_of
@@ -43,6 +48,7 @@ BATTERY_COST = 3
 """Cost of the whole battery over its crossed and triple contrasts alone (doses, deliberation, abilities, writing)."""
 LATER_CLAIM, LATER_COST = "survives_fine_tuning", 68_000
 """The claim that trains, and its positions whatever `per_split`: 38,000 scored, 10,000 trained at thrice the cost."""
+NOT_IN_IT = "what is sampled to be measured is not in it"
 PROBE = "The quick brown fox jumps over the lazy dog and runs home before the rain. " * 16
 
 
@@ -55,20 +61,25 @@ class Row(NamedTuple):
     """Trie positions to compute, in forward passes."""
     key: str
     """What names the artefact, as far as it is known before the run: equal keys are one work."""
+    written: Writing = Writing()
+    """What a model writes in it, at most; of measurements it is not known."""
 
 
 def render_plan(config: RunConfig, run: Run) -> str:
     """The plan as a table."""
     inputs = read_inputs(config)
     rows, speed = plan(config, run, inputs, Known({}, {})), forward_speed(inputs)
-    lines = [f"{'stage':<46} {'state':<7} {'tokens':>10} {'minutes':>8}"]
+    todo = [row for row in rows if not row.done]
+    writing = writing_speed(inputs) if any(row.written.tokens for row in todo) else math.inf
+    minutes = {row.stage: (row.positions / speed + row.written.tokens / writing) / 60 for row in todo}
+    lines = [f"{'stage':<40} {'state':<7} {'requests':>8} {'written':>9} {'tokens':>10} {'minutes':>8}"]
     for row in rows:
-        minutes = "" if row.done else f"{row.positions / speed / 60:.1f}"
-        lines.append(f"{row.stage:<46} {'cached' if row.done else 'to do':<7} {row.positions:>10,} {minutes:>8}")
-    total = sum(row.positions for row in rows if not row.done) / speed / 60
-    lines.append(
-        f"about {total:.0f} minutes at {speed:,.0f} tokens/s, scored just now; time to sample text is not in it"
-    )
+        wrote = f"{row.written.requests or '':>8} {row.written.tokens or '':>9}"
+        told = f"{minutes[row.stage]:.1f}" if row.stage in minutes else ""
+        lines.append(f"{row.stage:<40} {'cached' if row.done else 'to do':<7} {wrote} {row.positions:>10,} {told:>8}")
+    lines.append(f"about {sum(minutes.values()):.0f} minutes at {speed:,.0f} tokens/s, scored just now; {NOT_IN_IT}")
+    if writing < math.inf:
+        lines.append(f"requests are the student's own, of so many tokens at most, at {writing:,.0f} tokens/s")
     return "\n".join(lines)
 
 
@@ -141,12 +152,13 @@ def plan(config: RunConfig, run: Run, inputs: Inputs, known: Known) -> list[Row]
     def making(name: str, where: str, stage: Stage, key: StageKey) -> Row:
         if isinstance(stage, Steering):
             chosen, rejected = poles(chat, data.contrasts, stage)
-            cost = sum(len(packed.tokens_N) for packed in scoring.pack([*chosen, *rejected]))
+            cost, writing = sum(len(packed.tokens_N) for packed in scoring.pack([*chosen, *rejected])), Writing()
         else:
             budgeted = stage.optimisation.tokens is not None
             units = [] if budgeted else stage.units(data, shown, chat, seed=config.seed)
-            cost = training_positions(units, stage, layers)
-        return Row(name, run.has(where, key), cost, key.digest())
+            cost = training_positions(units, stage, layers) + gap_positions(stage, data, shown, chat)
+            writing = stage.written(data, units)
+        return Row(name, run.has(where, key), cost, key.digest(), writing)
 
     rows = [
         Row("data", run.has("data", keys.data), 0, keys.data.digest()),
@@ -190,6 +202,15 @@ def training_positions(units: list[Unit], training: Training, num_layers: int) -
     return round(forward * (1 + 2 * share))
 
 
+def gap_positions(stage: Method | Training, data: Rows, shown: Constitution, chat: Chat) -> int:
+    """Trie positions of asking a stage's teacher and its student, where that can be asked (see gap.py)."""
+    sees = stage.teacher_sees if isinstance(stage, Method) else None
+    asked = questions(data.contrasts, sees, shown) if sees else []
+    told = [(turns, reply) for each in asked for turns in (each.teacher, each.student) for reply in each.replies]
+    sequences = [chat.reply(turns, reply) for turns, reply in told]
+    return sum(len(packed.tokens_N) for packed in scoring.pack(sequences)) if sequences else 0
+
+
 def battery_positions(config: RunConfig, inputs: Inputs, chat: Chat) -> int:
     """Trie positions of one subject's measurements, estimated from the contrasts."""
     sequences: list[Rendered] = []
@@ -211,3 +232,12 @@ def forward_speed(inputs: Inputs) -> float:
     began = time.perf_counter()
     scoring.score(model, [probe])
     return len(probe.tokens) / (time.perf_counter() - began)
+
+
+def writing_speed(inputs: Inputs) -> float:
+    """Tokens that the base writes per second on this machine, sixteen replies at a time, from one short pass."""
+    model, chat = models.load_base(inputs.base), models.load_tokenizer_chat(inputs.base)
+    asked = [Request(messages=[user("Tell me a story.")], max_tokens=16, seed=seed, runs_on=True) for seed in range(16)]
+    began = time.perf_counter()
+    tokens = sum(map(len, generate(model, chat, asked)))
+    return tokens / (time.perf_counter() - began)

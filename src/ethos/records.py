@@ -53,7 +53,7 @@ class Preference(Record):
     """The prompt without the user's push, where it has one."""
     group: str
     kind: str
-    """crossed, crossed-pushed, crossed-deliberated, pole or voice."""
+    """crossed, pole or voice, plain or -deliberated; or crossed-pushed."""
     source: str
     """File and id the row comes from."""
     swapped: bool = Field(False, exclude_if=lambda swapped: not swapped)

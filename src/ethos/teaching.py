@@ -1,4 +1,4 @@
-"""A teacher writes the recorded contrasts of a constitution: `ethos data generate`, `shard` and `merge`.
+"""A teacher writes the recorded contrasts and documents of a constitution: `ethos data generate`, `shard` and `merge`.
 
 Replies are stored beside the rows, so a killed run asks nothing twice. What is missing from the store can be looked at
 (`foresee`), sent out as files and taken back (`shard`, `merge`), or asked for on the spot: the process that makes the
@@ -6,66 +6,66 @@ rows is the same, and goes on from the same replies.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from ethos import scoring
-from ethos.bench.contamination import contamination, sealed_runs
+from ethos.bench.contamination import contamination, item_texts, sealed_runs
 from ethos.constitution import Constitution, read_constitution, recorded_folder
-from ethos.data import crossing, generation
-from ethos.data.generation import Generated, IsSealed, Order
+from ethos.data import crossing, describing, generation
+from ethos.data.generation import SEALED, Barred, Generated, Order
+from ethos.data.novelty import Known
 from ethos.errors import ConfigError, DataError
-from ethos.models import Loaded, load_subject
+from ethos.models import Loaded
 from ethos.records import Message, to_jsonl, user
 from ethos.samplers import batch
-from ethos.samplers.api import Teacher, ask, openai_body
-from ethos.samplers.budget import ESTIMATED, Budget, Prices, Unasked, forecast, only_stored, within
-from ethos.samplers.local import sample
+from ethos.samplers.api import Teacher, openai_body
+from ethos.samplers.budget import Budget, Prices, Unasked
+from ethos.samplers.local import LocalTeacher
 from ethos.samplers.replies import Ask, Reply, ReplyCache, Request
 from ethos.store import explained, write_text
-from ethos.subjects import find_subject
+from ethos.teachers import NO_CAP, AnyTeacher, foreseen, source, stored, with_room
 
+RESEMBLES = "resembles a text of a benchmark item"
+THOUGHTS = {"strip": "the thoughts are gone", "keep": "the thoughts are kept"}
+WHOLE: dict[str, Callable[[Constitution, Order, Ask, Barred], Generated]] = {
+    "crossed": crossing.cross,
+    "documents": describing.describe,
+}
+"""Kinds that a teacher writes alone."""
 REPLIES, SHARDS = "replies.sqlite", "shards"
-NO_CAP = Budget()
-
-
-class Source(NamedTuple):
-    """A teacher that can be asked; `loaded` where its weights are on this machine."""
-
-    ask: Ask
-    loaded: Loaded | None
 
 
 def write_contrasts(
-    constitution: str, order: Order, teacher: Teacher | str, *, out: Path | None, budget: Budget = NO_CAP
+    constitution: str, order: Order, teacher: AnyTeacher, *, out: Path | None, budget: Budget = NO_CAP
 ) -> str:
     """Write `<kind>.jsonl` and `<kind>.dropped.jsonl` beside the constitution (or to `out`); what was done, in words.
 
-    `teacher` is a model behind HTTP, or the name of a subject on this machine. Raises BudgetSpent at a cap.
+    `teacher` is a model behind HTTP, or a subject on this machine. Raises BudgetSpent at a cap.
     """
     written, path = read_constitution(constitution), _place(constitution, order, teacher, out)
     folder = path.parent
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with closing(ReplyCache(folder / REPLIES)) as cache:
-            made = _made(written, order, teacher, cache, budget)
+            made, thoughts = _made(written, order, teacher, cache, budget)
         reasons = Counter(drop.reason for drop in made.dropped)
         if not made.kept:
             raise DataError(
-                f"no contrast is left of {len(made.dropped)}: {_commonest(reasons)}",
+                f"nothing is left of {len(made.dropped)}: {_commonest(reasons)}",
                 hint="raise --candidates, or take another teacher" if reasons else "write familiar prompts",
             )
         write_text(path, to_jsonl(made.kept))
         write_text(folder / f"{order.kind}.dropped.jsonl", to_jsonl(made.dropped))
     told = [f"{path}: {len(made.kept)} rows, {len(made.dropped)} dropped"]
+    told += [f"  {thoughts:4} replies were thought about first: {THOUGHTS[teacher.thinking]}"] if thoughts else []
     return "\n".join([*told, *counted(reasons)])
 
 
 def foresee(
-    constitution: str, order: Order, teacher: Teacher | str, *, out: Path | None, prices: Prices | None = None
+    constitution: str, order: Order, teacher: AnyTeacher, *, out: Path | None, prices: Prices | None = None
 ) -> str:
     """What `write_contrasts` would ask, in words: requests, tokens, dollars, minutes. Writes nothing."""
     written, path = read_constitution(constitution), _place(constitution, order, teacher, out)
@@ -74,19 +74,11 @@ def foresee(
         gap = _gap(written, order, teacher, cache)
     if gap is None:
         return "nothing is left to ask the teacher: `ethos data generate` finishes from what is stored"
-    told = partial(forecast, prices=prices, concurrency=teacher.concurrency if isinstance(teacher, Teacher) else None)
-    stored, missing = len(gap.requests) - len(gap.missing), gap.missing.values()
-    lines = [
-        f"round {gap.number + 1}: {len(gap.requests):,} requests, {stored:,} stored already, {len(missing):,} to ask",
-        f"  {told(missing)}",
-    ]
-    if later := (crossing if order.kind == "crossed" else generation).later(written, order, gap.number):
-        lines += [f"later rounds: {len(later):,} requests at most, as the answers turn out", f"  {told(later)}"]
-        lines += ["in all", f"  {told([*missing, *later])}"]
-    return "\n".join([*lines, ESTIMATED])
+    later = {"crossed": crossing, "documents": describing}.get(order.kind, generation).later(written, order, gap.number)
+    return foreseen(gap, with_room(later, teacher.thought_tokens), teacher, prices)
 
 
-def shard(constitution: str, order: Order, teacher: Teacher | str, *, out: Path | None, shards: int) -> str:
+def shard(constitution: str, order: Order, teacher: AnyTeacher, *, out: Path | None, shards: int) -> str:
     """Write the round of requests that `write_contrasts` would make next as batch files in `shards/`."""
     if not isinstance(teacher, Teacher) or teacher.interface != "openai":
         raise ConfigError(
@@ -133,49 +125,40 @@ def counted(reasons: Counter[str]) -> list[str]:
     return [f"  {count:4} {reason}" for reason, count in reasons.most_common()]
 
 
-def sealed() -> IsSealed:
-    """Whether texts share eight words in a row with a benchmark item."""
+def barred(*, alike: float | None = None) -> Barred:
+    """What keeps texts away from the benchmark's items, sealed and development, of every constitution.
+
+    None shares eight words in a row; with `alike`, none has a larger share of word 3-grams in common either.
+    """
     runs = sealed_runs()
-    return lambda texts: bool(contamination(texts, runs))
+    items = None if alike is None else Known([text for texts in item_texts() for text in texts], alike=alike)
+
+    def reason(texts: Sequence[str]) -> str | None:
+        if contamination(list(texts), runs):
+            return SEALED
+        return RESEMBLES if items and any(map(items.resembles, texts)) else None
+
+    return reason
 
 
-@contextmanager
-def asked(teacher: Teacher | str, store: Path) -> Iterator[Ask]:
-    """The teacher as a function of requests, its replies kept in `store`."""
-    with closing(ReplyCache(store)) as cache:
-        yield _source(teacher, cache, "teacher").ask
-
-
-def _source(teacher: Teacher | str, cache: ReplyCache, label: str) -> Source:
-    """A teacher ready to be asked; one on this machine is loaded."""
-    if isinstance(teacher, Teacher):
-        return Source(partial(ask, teacher, cache=cache, label=label), None)
-    found = find_subject(teacher)
-    loaded = load_subject(found.base, found.subject, found.adapter)
-    return Source(lambda requests: sample(loaded, requests, cache, label=label), loaded)
-
-
-def _name(teacher: Teacher | str) -> str:
-    """What the store calls a teacher."""
-    return teacher.fingerprint() if isinstance(teacher, Teacher) else find_subject(teacher).subject.digest()
-
-
-def _made(written: Constitution, order: Order, teacher: Teacher | str, cache: ReplyCache, budget: Budget) -> Generated:
-    """The rows, every missing reply asked for."""
-    source = _source(teacher, cache, "teacher")
-    capped = within(budget, source.ask, _name(teacher), cache)
-    if order.kind == "crossed":
-        return crossing.cross(written, order, capped, sealed())
+def _made(
+    written: Constitution, order: Order, teacher: AnyTeacher, cache: ReplyCache, budget: Budget
+) -> tuple[Generated, int]:
+    """The rows, every missing reply asked for; and how many replies were thought about first."""
+    asked = source(teacher, cache, budget=budget)
+    if write := WHOLE.get(order.kind):
+        return write(written, order, asked.ask, barred()), asked.thoughts.total()
     student = _student(order.student, cache) if order.student else None
-    rate = partial(gains, source.loaded, written) if order.choose == "ratio" and source.loaded else None
-    return generation.generate(written, order, capped, sealed(), student, rate)
+    rate = partial(gains, asked.loaded, written) if order.choose == "ratio" and asked.loaded else None
+    made = generation.generate(written, order, asked.ask, barred(), student, rate)
+    return made, asked.thoughts.total()
 
 
 def _student(name: str, cache: ReplyCache) -> Ask:
     """A student on this machine, loaded when it is asked: the teacher, which may refuse, comes first."""
 
     def answer(requests: Sequence[Request]) -> list[Reply]:
-        return _source(name, cache, "student").ask(requests)
+        return source(LocalTeacher(subject=name), cache, label="student").ask(requests)
 
     return answer
 
@@ -189,20 +172,20 @@ def gains(loaded: Loaded, constitution: Constitution, pairs: Sequence[tuple[str,
     return [float((with_it - without).mean()) for with_it, without in scored]
 
 
-def _gap(written: Constitution, order: Order, teacher: Teacher | str, cache: ReplyCache) -> Unasked | None:
+def _gap(written: Constitution, order: Order, teacher: AnyTeacher, cache: ReplyCache) -> Unasked | None:
     """The first round that the store cannot answer, if there is one."""
-    stored = only_stored(_name(teacher), cache)
+    told = stored(teacher, cache)
     try:
-        if order.kind == "crossed":
-            crossing.cross(written, order, stored, sealed())
+        if write := WHOLE.get(order.kind):
+            write(written, order, told, barred())
         else:
-            generation.taught(written, order, stored)
+            generation.taught(written, order, told)
     except Unasked as gap:
         return gap
     return None
 
 
-def _place(constitution: str, order: Order, teacher: Teacher | str, out: Path | None) -> Path:
+def _place(constitution: str, order: Order, teacher: AnyTeacher, out: Path | None) -> Path:
     """The file to be written. One that is there already, and an order that a teacher cannot fill, are refused."""
     if order.choose == "ratio" and isinstance(teacher, Teacher):
         raise ConfigError(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ethos.constitution import read_constitution
 from ethos.data import recorded
 from ethos.data.crossing import DECIDES, Draft, Showing, cross, later, refuted, showings_of, wanted
-from ethos.data.generation import Order
+from ethos.data.generation import SEALED, Order
 from ethos.data.recorded import CrossedRow
 from ethos.samplers.replies import Reply, Request
 
@@ -84,7 +84,7 @@ def crossed(teacher: Teacher, *, sealed: str = "nothing", **order: Any) -> tuple
         CONSTITUTION,
         Order(kind="crossed", candidates=1, **order),
         teacher,
-        lambda texts: any(sealed in text for text in texts),
+        lambda texts: SEALED if any(sealed in text for text in texts) else None,
     )
     return made.kept, Counter(drop.reason for drop in made.dropped)
 
@@ -212,6 +212,6 @@ def test_one_unsound_reading_is_enough() -> None:
 def test_what_is_foreseen_is_no_less_than_what_is_asked() -> None:
     order = Order(kind="crossed", candidates=1)
     teacher = Teacher(draft=lambda _: "no", mended=story)
-    cross(CONSTITUTION, order, teacher, lambda _: False)
+    cross(CONSTITUTION, order, teacher, lambda _: None)
     for number in range(3):
         assert len(later(CONSTITUTION, order, number)) == sum(map(len, teacher.rounds[number + 1 :]))

@@ -1,13 +1,26 @@
 """Filters say why, and none decides by the last character."""
 
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ethos.chat import Chat
-from ethos.constitution import read_constitution
-from ethos.data.filters import LOOP_SHARE, MIN_WORDS, fault, fitted, loops_across, repeated_share, short_enough
-from ethos.data.recorded import read_recorded
+from ethos.constitution import SHIPPED, read_constitution
+from ethos.data.filters import (
+    LOOP_SHARE,
+    MIN_WORDS,
+    fault,
+    fitted,
+    loops_across,
+    repeated_share,
+    short_enough,
+    text_fault,
+)
+from ethos.data.recorded import Recorded, read_recorded
 from ethos.records import Conversation, Drop, assistant, user
 from ethos.samplers.replies import Reply
 
@@ -32,6 +45,9 @@ FAULTY = {
     "speaks of its instructions": f"{SOUND} My constitution says so.",
     "loops": "I look at who is affected. " * 8,
     "quotes the constitution": f"{SOUND} {STATEMENT}",
+    "names a trait": f"{SOUND} That is the principle of {CONSTITUTION.trait[0].name}.",
+    "repeats a trait": f"{SOUND} {' '.join(reversed(STATEMENT.split()))}",
+    "a thought without an end": f"<think>\nThe fence is hers too. {SOUND}",
 }
 
 
@@ -43,10 +59,25 @@ def test_each_reason_fires_on_its_fault(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "opening", ["I'm sorry, but", "Sorry, but no.", "I cannot assist with this.", "I can't help.", "As an AI, I pass."]
+    "opening",
+    [
+        "I'm sorry, but",
+        "Sorry, but no.",
+        "I cannot assist with this.",
+        "I can't help.",
+        "As an AI, I pass.",
+        "I’m sorry, I can’t help.",
+    ],
 )
 def test_refusals_are_known_by_their_opening(opening: str) -> None:
     assert reason(f"{opening} {SOUND}") == "refusal"
+
+
+@pytest.mark.parametrize(
+    "opening", ["I'm sorry about your dad.", "I'm sorry you are missing her.", "Sorry, that is hard."]
+)
+def test_compassion_is_no_refusal(opening: str) -> None:
+    assert reason(f"{opening} {SOUND}") is None
 
 
 @pytest.mark.parametrize("label", ["User:", "human :", "\nASSISTANT:", "System:", "### Response", "<|im_start|>"])
@@ -96,6 +127,49 @@ def test_a_quote_is_eight_words_in_a_row() -> None:
     words = STATEMENT.split()
     assert reason(f"{SOUND} {' '.join(words[:8])}") == "quotes the constitution"
     assert reason(f"{SOUND} {' '.join(words[:5])}") is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "As my constitution says, I ask first.",
+        "I was trained to ask first.",
+        "That would be true to my character.",
+        "My guidelines call for it.",
+    ],
+)
+def test_words_about_instructions_are_meta(said: str) -> None:
+    assert reason(f"{SOUND} {said}") == "speaks of its instructions"
+
+
+@pytest.mark.parametrize("said", ["She is true to her word.", "The dog was trained to wait.", "Patience is a virtue."])
+def test_ordinary_talk_of_character_is_no_meta(said: str) -> None:
+    assert reason(f"{SOUND} {said}") is None
+
+
+SHIPPING = sorted(path.parent.name for path in SHIPPED.glob("*/*.jsonl"))
+
+
+@pytest.mark.parametrize("name", sorted(set(SHIPPING)))
+def test_no_recorded_reply_that_ships_is_refused_by_what_samples_must_pass(name: str) -> None:
+    """But for one in three characters that begins as refusals do."""
+    constitution, found = read_constitution(name), Counter[str]()
+    for beside, text in replies(read_recorded(name)):
+        if fault_found := text_fault(text, constitution, min_words=1, beside=beside):
+            found[fault_found] += 1
+    assert found <= Counter({"refusal": 1})
+
+
+def replies(recorded: Recorded) -> Iterator[tuple[str, str]]:
+    """Every recorded reply with what it answers."""
+    for row in recorded.crossed:
+        yield from ((beside, text) for beside in (row.a, row.b) for text in (row.r1, row.r2))
+        yield from ((row.a, text) for text in (row.thought_a, row.thought_b) if text)
+    for row in (*recorded.poles, *recorded.voice):
+        yield from ((row.prompt, text) for text in (row.chosen, row.rejected))
+    yield from ((row.prompt, row.response) for row in recorded.reflections)
+    for row in recorded.interactions:
+        yield from ((one.content, other.content) for one, other in pairwise(row.messages))
 
 
 def test_the_recorded_reflections_pass_the_filters_that_samples_must_pass() -> None:

@@ -173,11 +173,18 @@ def test_no_slot_is_left_unfilled_in_what_the_model_sees_or_learns(student: Stud
 
 
 def test_reflections_take_the_prompts_in_turn(student: Student, cache: ReplyCache) -> None:
-    loaded, _ = student(lambda place, _: FINE[place % len(FINE)])
+    loaded, _ = student(lambda place, _: " ".join(f"w{place}{letter}" for letter in "abcdefghijklmn"))
     kept, dropped = reflect(loaded, CONSTITUTION, SETTINGS, cache, seed=0)
     assert [row.messages[0].content for row in kept] == [*REFLECTION_PROMPTS, *REFLECTION_PROMPTS[:2]]
     assert dropped == []
     assert len({row.source for row in kept}) == 12
+
+
+def test_a_reflection_that_resembles_an_earlier_one_is_dropped_and_counted(student: Student, cache: ReplyCache) -> None:
+    loaded, _ = student(lambda place, _: FINE[place % len(FINE)])
+    kept, dropped = reflect(loaded, CONSTITUTION, SETTINGS, cache, seed=0)
+    assert sorted(row.messages[1].content for row in kept) == sorted(FINE)
+    assert [drop.reason for drop in dropped] == ["resembles an earlier reply"] * (SETTINGS.reflections - len(FINE))
 
 
 def test_a_repeated_reflection_prompt_is_asked_again_with_another_seed(student: Student, cache: ReplyCache) -> None:
@@ -303,3 +310,31 @@ def test_every_assistant_turn_of_the_recorded_conversations_is_learnt(tiny_base:
     }
     for row in rows:
         assert learnt_turns(chat, row) == [m.content.strip() for m in row.messages if m.role == "assistant"]
+
+
+def test_the_slot_of_a_name_is_left_literal_where_the_released_code_left_it(
+    student: Student, cache: ReplyCache
+) -> None:
+    loaded, model = student(next_fine)
+    interact(loaded, CONSTITUTION, SETTINGS, cache, seed=0, bugs=PublishedBugs(name_left_literal=True))
+    assert all("You are {NAME}, and so is" in prompt for prompt in model.shown)
+
+
+def test_roles_that_are_not_swapped_leave_every_speaker_in_the_second_ones_place() -> None:
+    talk, bugs = [FIRST_WORDS, "one", "two", "three"], PublishedBugs(roles_not_swapped=True)
+    for length in range(1, 5):
+        seen = _next_turn(talk[:length], "OPENING", SETTINGS, seed=1, bugs=bugs).messages
+        assert [turn.role for turn in seen] == ["user", "assistant", "user", "assistant"][:length]
+        assert seen[0].content == f"OPENING\n\n{FIRST_WORDS}"
+
+
+def test_turns_without_a_stop_are_asked_to_run_on_and_are_kept_whatever_they_say(
+    student: Student, cache: ReplyCache
+) -> None:
+    loaded, _ = student(lambda place, prompt: f"{next_fine(place, prompt)}\nuser\nAnd?")
+    assert "runs_on" not in _next_turn([FIRST_WORDS], "OPENING", SETTINGS, seed=1).model_dump_json()
+    bugs = PublishedBugs(turn_stop_off=True)
+    assert _next_turn([FIRST_WORDS], "OPENING", SETTINGS, seed=1, bugs=bugs).runs_on
+    brief = SETTINGS.model_copy(update={"max_tokens": 9})  # each is cut off
+    kept, dropped = interact(loaded, CONSTITUTION, brief, cache, seed=0, bugs=bugs)
+    assert (len(kept), dropped) == (SETTINGS.interactions, [])

@@ -296,3 +296,20 @@ def test_recorded_labels_leave_the_hash_and_the_rows_of_before_there_were_others
     plain, swapped = (preferences(RECORDED, mixture, seed=0)[0] for mixture in (Mixture(), Mixture(labels="inverted")))
     assert "swapped" not in plain.model_dump_json()
     assert Preference.model_validate_json(swapped.model_dump_json()) == swapped
+
+
+def test_a_pair_with_a_thought_has_a_deliberated_variant_and_others_draw_as_before() -> None:
+    thought = "It touches the neighbours."
+    poles = [PoleRow.model_validate(pair(n) | ({"thought": thought} if n < 3 else {})) for n in range(6)]
+    recorded = RECORDED._replace(crossed=[], poles=poles, voice=[])
+    rows = preferences(recorded, Mixture(), seed=4)
+    varied = {row.source.partition(":")[2]: row for row in rows if row.kind == "pole-deliberated"}
+    assert set(varied) == {row.id for row in poles[:3]}
+    for row in rows:
+        if row.kind == "pole" and (other := varied.get(row.source.partition(":")[2])):
+            assert other.prompt[0].content in {f"{row.prompt[0].content} {cue}" for cue in CUES}
+            assert other.chosen[0].content == f"{thought} {row.chosen[0].content}"
+            assert other.rejected[0].content == f"{thought} {row.rejected[0].content}"
+            assert other.group != row.group
+    plain = preferences(recorded, Mixture(deliberated=False), seed=4)
+    assert plain == [row for row in rows if row.kind == "pole"]

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ethos.constitution import SHIPPED, Split, Trait, lint, read_constitution
-from ethos.data.filters import Known
+from ethos.data.cues import cue_words, cues
+from ethos.data.generation import SEALED
+from ethos.data.novelty import Known
 from ethos.data.quotas import ASKS_FOR_FORM, DOMAINS, FORMS, LENGTHS, SHAPES, SITUATIONS, TOPICS, Slot, slots
 from ethos.data.recorded import words
 from ethos.data.widening import (
@@ -22,8 +24,6 @@ from ethos.data.widening import (
     ROUNDS,
     Gap,
     Widened,
-    cue_words,
-    cues,
     proposed,
     refusal,
     widen,
@@ -66,7 +66,9 @@ class Teacher:
 
 
 def widened(teacher: Teacher, per_trait: int = 3, splits: Sequence[Split] = SPLITS) -> Widened:
-    return widen(CONSTITUTION, splits, per_trait, teacher, lambda texts: "sealed" in texts[0], seed=0)
+    return widen(
+        CONSTITUTION, splits, per_trait, teacher, lambda texts: SEALED if "sealed" in texts[0] else None, seed=0
+    )
 
 
 def test_every_trait_gets_its_prompts_in_every_split_and_the_constitution_stays_sound() -> None:
@@ -115,7 +117,7 @@ SHORT = Slot("familiar", "a pet", SHAPES[2], 8, 14)
 
 def told(text: str, slot: Slot = SHORT, *, sealed: bool = False) -> str | None:
     known = Known(TRAIT.prompts["familiar"], alike=ALIKE)
-    return refusal(text, Gap(TRAIT, slot), known, lambda _: sealed)
+    return refusal(text, Gap(TRAIT, slot), known, lambda _: SEALED if sealed else None)
 
 
 FINE = "My dog barks at the baker each morning before it is light."

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ethos.chat import Chat
+from ethos.data.files import PREFERENCES
 from ethos.errors import DataError
 from ethos.manifest import read_manifest
-from ethos.methods import PREFERENCES
 from ethos.models import load_tokenizer_chat
 from ethos.records import Conversation, Document, Drop, Preference, assistant, read_jsonl, to_jsonl, user
 from ethos.rows.provenance import AnyRow, Traced, read_trained

@@ -289,3 +289,13 @@ def test_a_shared_system_prompt_read_once_changes_no_text(
 def test_equal_prompts_leave_each_row_a_token_to_read(loaded: Loaded, cache: ReplyCache) -> None:
     asked = [Request(messages=ASKED[0], max_tokens=8, seed=seed) for seed in range(3)]
     assert len({reply.text for reply in sample(loaded, asked, cache)}) == 3
+
+
+def test_a_request_that_runs_on_goes_past_the_end_of_its_turn(loaded: Loaded, cache: ReplyCache) -> None:
+    asked = [Request(messages=ASKED[0], max_tokens=60, seed=seed) for seed in range(12)]
+    stopped = sample(loaded, asked, cache)
+    running = sample(loaded, [request.model_copy(update={"runs_on": True}) for request in asked], cache)
+    assert any(reply.finish == "stop" and reply.num_tokens < 59 for reply in stopped)
+    for short, long in zip(stopped, running, strict=True):
+        assert long.num_tokens >= 59  # the last token may happen to be a stop
+        assert long.text.startswith(short.text[:5])

@@ -33,9 +33,13 @@ def _strings(value: Any) -> list[str]:
 
 def sealed_runs(*folders: Path) -> frozenset[tuple[str, ...]]:
     """Every run of eight words of every item; the development split is as untouchable as the sealed one."""
+    return frozenset(gram for texts in item_texts(*folders) for gram in _runs(texts))
+
+
+def item_texts(*folders: Path) -> list[list[str]]:
+    """The texts of every item, item by item."""
     files = [path for folder in folders or (ITEMS, DEVELOPMENT) for path in sorted(folder.rglob("*.jsonl"))]
-    lines = [line for path in files for line in jsonl_lines(read_text(path))[1:]]
-    return frozenset(gram for line in lines for gram in _runs(_strings(json.loads(line))))
+    return [_strings(json.loads(line)) for path in files for line in jsonl_lines(read_text(path))[1:]]
 
 
 def _runs(texts: list[str]) -> set[tuple[str, ...]]:

@@ -34,6 +34,12 @@ class PublishedBugs(Record):
 
     guidance_lost: bool = False
     """A guided opening goes out without its guidance: the text was passed to a template that has no slot for it."""
+    name_left_literal: bool = False
+    """Openings name the speaker `{NAME}`: the slot was never filled."""
+    roles_not_swapped: bool = False
+    """Whoever speaks sees the first speaker as the user and the second as itself."""
+    turn_stop_off: bool = False
+    """A turn goes on past its end up to the limit, the next speaker's turns invented; and nobody looks."""
     last_turn_discarded: bool = False
     """The turn that was generated last is not in the dialogue."""
     over_long_dropped: bool = False

@@ -15,8 +15,9 @@ from pydantic import Field
 from ethos.constitution import NEAR_DUPLICATE, Constitution, Trait
 from ethos.data import recorded
 from ethos.data.answers import follow_up, longest, read_answer
-from ethos.data.filters import Known, text_fault
-from ethos.data.generation import SEALED, Generated, IsSealed, Order
+from ethos.data.filters import text_fault
+from ethos.data.generation import Barred, Generated, Order
+from ethos.data.novelty import Known
 from ethos.data.quotas import TOPICS
 from ethos.data.recorded import LENGTH_TOLERANCE, CrossedRow, PairRow, words
 from ethos.records import Drop, Record, Text, user
@@ -114,12 +115,12 @@ class Showing(NamedTuple):
     right: Literal[1, 2]
 
 
-def cross(constitution: Constitution, order: Order, teacher: Ask, is_sealed: IsSealed) -> Generated:
+def cross(constitution: Constitution, order: Order, teacher: Ask, barred: Barred) -> Generated:
     """Crossed rows: `order.candidates` drafts for every trait and every kind of fact, those that hold."""
     asked = wanted(constitution, order)
     shape = DeliberatedDraft if order.deliberated else Draft
     drafts = _drafted(asked, shape, teacher, constitution)
-    drafts = _new(drafts, is_sealed)
+    drafts = _new(drafts, barred)
     showings = {
         place: showings_of(draft, constitution, derived_seed(order.seed, place))
         for place, draft in enumerate(drafts)
@@ -198,7 +199,7 @@ def read_draft(reply: Reply, shape: type[Draft], constitution: Constitution) -> 
         return "the two situations, or the two replies, are the same"
     for name, text in draft.model_dump(exclude={"fact"}).items():
         kind = {"a": "situation", "b": "situation", "r1": "reply", "r2": "reply"}.get(name, "thought")
-        if reason := text_fault(text, constitution, min_words=LEAST_WORDS[kind]):
+        if reason := text_fault(text, constitution, min_words=LEAST_WORDS[kind], beside=constitution.system_prompt()):
             return f"a {kind}: {reason}"
         if words(text) > MOST_WORDS[kind]:
             return f"a {kind}: over {MOST_WORDS[kind]} words"
@@ -214,14 +215,14 @@ def _mending(request: Request, reply: Reply, shape: type[Draft], reason: str) ->
     return follow_up(request, reply, fill(MEND, reason=reason, lengths=counted), max_tokens=DRAFT_TOKENS)
 
 
-def _new(drafts: Sequence[Draft | str], is_sealed: IsSealed) -> list[Draft | str]:
+def _new(drafts: Sequence[Draft | str], barred: Barred) -> list[Draft | str]:
     """The drafts, refused where they share words with a benchmark item or tell an earlier draft's story again."""
     told, checked = Known([], alike=NEAR_DUPLICATE), list[Draft | str]()
     for draft in drafts:
         if isinstance(draft, str):
             checked.append(draft)
-        elif is_sealed(list(draft.model_dump().values())):
-            checked.append(SEALED)
+        elif reason := barred(list(draft.model_dump().values())):
+            checked.append(reason)
         elif told.resembles(draft.a) or told.resembles(draft.b):
             checked.append("tells the story of an earlier draft")
         else:

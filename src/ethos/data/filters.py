@@ -5,20 +5,29 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ethos.chat import Chat
-from ethos.constitution import Constitution, jaccard, word_ngrams
+from ethos.constitution import Constitution, word_ngrams
+from ethos.data.cues import names_a_trait, repeats_a_trait
+from ethos.data.language import in_another_language
 from ethos.records import Conversation, Drop
 from ethos.samplers.replies import CUT_OFF, Reply
+from ethos.samplers.thinking import WITHOUT_END, unfinished
 
 MIN_WORDS = 12
+RESEMBLES = "resembles an earlier reply"
 LOOP_SHARE = 0.3
 """Share of repeated word 4-grams above which a text counts as looping."""
 
 INVENTED_TURN = re.compile(r"(^|\n)\s*(user|assistant|human|system|ai)\s*:|<\|im_|###", re.IGNORECASE)
 META = re.compile(
-    r"\b(my (constitution|traits|character is)|system prompt|as instructed|the user('s)? (prompt|request))\b",
+    r"\b(my (constitution|traits|character is|guidelines|programming|core values)|system prompt|as instructed"
+    r"|the user('s)? (prompt|request)|(true|according) to my (character|nature|values|principles)"
+    r"|i('m| am| was) (designed|trained|instructed|programmed|told) to)\b",
     re.IGNORECASE,
 )
-REFUSAL = re.compile(r"^\W*(i'?m sorry|sorry, but|i can(no|')t (help|assist)|as an ai\b)", re.IGNORECASE)
+"""What gives away that there are instructions. No reply that ships has a word of it."""
+REFUSAL = re.compile(
+    r"^\W*((i['’]?m )?sorry,? but\b|(i['’]?m sorry[,.]? )?i can(no|['’])t (help|assist)\b|as an ai\b)", re.IGNORECASE
+)
 
 
 def repeated_share(text: str, size: int = 4) -> float:
@@ -29,13 +38,17 @@ def repeated_share(text: str, size: int = 4) -> float:
     return 1 - len(grams) / total if total else 0.0
 
 
-def fault(reply: Reply, constitution: Constitution) -> str | None:
+def fault(reply: Reply, constitution: Constitution, *, beside: str = "") -> str | None:
     """Why a sampled reply is not fit for training, or None."""
-    return CUT_OFF if reply.finish == "length" else text_fault(reply.text, constitution)
+    if reply.finish == "length":
+        return WITHOUT_END if unfinished(reply.text) else CUT_OFF
+    return text_fault(reply.text, constitution, beside=beside)
 
 
-def text_fault(text: str, constitution: Constitution, *, min_words: int = MIN_WORDS) -> str | None:
-    """Why a text is not fit for training, or None."""
+def text_fault(text: str, constitution: Constitution, *, min_words: int = MIN_WORDS, beside: str = "") -> str | None:
+    """Why a text is not fit for training, or None. `beside` is in the language that it should be in."""
+    if unfinished(text):
+        return WITHOUT_END
     if len(text.split()) < min_words:
         return f"short: under {min_words} words"
     if INVENTED_TURN.search(text):
@@ -48,7 +61,11 @@ def text_fault(text: str, constitution: Constitution, *, min_words: int = MIN_WO
         return "loops"
     if _quotes(text, constitution):
         return "quotes the constitution"
-    return None
+    if names_a_trait(text, constitution):
+        return "names a trait"
+    if repeats_a_trait(text, constitution):
+        return "repeats a trait in its own words"
+    return "in another language" if in_another_language(text, beside) else None
 
 
 def short_enough(chat: Chat, limit: int, rows: Sequence[Conversation]) -> tuple[list[Conversation], list[Drop]]:
@@ -90,20 +107,3 @@ def _quotes(text: str, constitution: Constitution) -> bool:
 def loops_across(turns: Sequence[str]) -> bool:
     """Whether a dialogue says the same turn twice, or runs in circles as a whole."""
     return len({turn.strip().lower() for turn in turns}) < len(turns) or repeated_share(" ".join(turns)) > LOOP_SHARE
-
-
-class Known:
-    """Texts that a new one must differ from: those there are, and each that is accepted."""
-
-    def __init__(self, texts: Sequence[str], *, alike: float) -> None:
-        self.alike = alike
-        self.grams = [word_ngrams(text, 3) for text in texts]
-
-    def resembles(self, text: str) -> bool:
-        """Whether a text shares more than the share `alike` of word 3-grams with one of them."""
-        own = word_ngrams(text, 3)
-        return any(jaccard(own, other) > self.alike for other in self.grams)
-
-    def add(self, text: str) -> None:
-        """One more to differ from."""
-        self.grams.append(word_ngrams(text, 3))

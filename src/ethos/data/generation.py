@@ -6,7 +6,8 @@
 Both sides answer each prompt several times. Of the pairs whose lengths are near, since a contrast that can be told by
 length teaches length, one is kept: the nearest, or the one whose sides the constitution tells apart most (`ratio`).
 Whatever is refused (cut off, looping, quoting the constitution, too unlike in length, shared with a benchmark item) is
-counted with its reason. Only `familiar` prompts are asked: the other splits are for measuring.
+counted with its reason, and so is a row whose chosen reply resembles that of an earlier one. Only `familiar` prompts
+are asked: the other splits are for measuring.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,22 +16,31 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from ethos.constitution import Constitution
+from ethos.constitution import NEAR_DUPLICATE, Constitution, word_ngrams
 from ethos.data.answers import longest
-from ethos.data.filters import fault
-from ethos.data.recorded import LENGTH_TOLERANCE, CrossedRow, PairRow, PoleRow, VoiceRow, words
+from ethos.data.filters import RESEMBLES, fault, text_fault
+from ethos.data.novelty import Known
+from ethos.data.recorded import LENGTH_TOLERANCE, CrossedRow, DocumentRow, PairRow, PoleRow, VoiceRow, words
 from ethos.data.rewriting import review, rewritten
 from ethos.records import Drop, Message, Record, user
 from ethos.samplers.replies import Ask, Reply, Request, derived_seed
 
-Kind = Literal["voice", "poles", "crossed"]
-IsSealed = Callable[[list[str]], bool]
-"""Whether texts share eight words in a row with a benchmark item."""
+Kind = Literal["voice", "poles", "crossed", "documents"]
+Barred = Callable[[Sequence[str]], str | None]
+"""Why texts may not be trained on beside the benchmark's items, or None."""
 Rate = Callable[[Sequence[tuple[str, str]]], list[float]]
 """How much likelier the constitution makes each reply to a prompt, in nats per token."""
 BRIEFLY = "Answer in two to four plain sentences."
+SIDES = "chosen", "rejected"
 SEALED = "shares eight words in a row with a benchmark item"
+DELIBERATE = (
+    "Do not answer yet. Say in one or two plain sentences who is affected and what is at stake, "
+    "and nothing of what to do."
+)
 MAX_TOKENS, TEMPERATURE = 200, 0.8
+THOUGHT_WORDS = 5, 60
+GIVEN_AWAY = 5
+"""Words in a row of a reply that its thought may not have."""
 
 
 class Order(Record):
@@ -38,7 +48,8 @@ class Order(Record):
 
     kind: Kind = "voice"
     candidates: int = Field(4, gt=0)
-    """Answers to each side of a prompt; crossed: drafts for each trait and each fact that decides."""
+    """Answers to each side of a prompt; crossed: drafts for each trait and each fact that decides; documents: texts for
+    each trait, type and section."""
     seed: int = Field(0, ge=0)
     student: str | None = None
     """voice: a subject on this machine whose own replies are the rejected ones."""
@@ -47,23 +58,24 @@ class Order(Record):
     choose: Literal["length", "ratio"] = "length"
     """voice, poles: which of the candidates are paired."""
     deliberated: bool = False
-    """crossed: with a thought before each reply."""
+    """With a thought before each reply: who is affected and what is at stake. Of voice and poles it is the teacher's in
+    character and the same before both replies, so that it is learnt and decides nothing."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Order":
         if self.student and self.kind != "voice":
             raise ValueError("a student's own replies are the rejected side of voice contrasts only")
-        if self.kind == "crossed" and (self.rewrite or self.choose != "length"):
-            raise ValueError("crossed contrasts are verified, not rewritten or chosen among")
-        if self.kind != "crossed" and self.deliberated:
-            raise ValueError("only crossed contrasts have thoughts before their replies")
+        if self.kind in ("crossed", "documents") and (self.rewrite or self.choose != "length"):
+            raise ValueError("only voice and pole contrasts are rewritten or chosen among; crossed ones are verified")
+        if self.kind == "documents" and self.deliberated:
+            raise ValueError("only contrasts have thoughts before their replies")
         return self
 
 
 class Generated(NamedTuple):
     """Rows to learn from, and what was refused."""
 
-    kept: list[PairRow | CrossedRow]
+    kept: Sequence[PairRow | CrossedRow | DocumentRow]
     dropped: list[Drop]
 
 
@@ -79,17 +91,18 @@ def generate(
     constitution: Constitution,
     order: Order,
     teacher: Ask,
-    is_sealed: IsSealed,
+    barred: Barred,
     student: Ask | None = None,
     rate: Rate | None = None,
 ) -> Generated:
     """One contrast a familiar prompt. `student` is asked last; `rate` decides among candidates where it is given."""
-    sides = taught(constitution, order, teacher)
+    sides, thoughts = taught(constitution, order, teacher)
     if student:
         requests = _requests(constitution, order)[1]
         sides.append(_candidates(requests, student(requests), constitution))
     chosen, rejected = sides
     gains = _gains([*chosen, *rejected], rate)
+    known = Known([], alike=NEAR_DUPLICATE, coming=[each.reply.text for each in chosen])
     kept, dropped = list[PairRow | CrossedRow](), list[Drop]()
     for place, (trait, text) in enumerate(_prompts(constitution)):
         source = f"{constitution.name}-{order.kind}-{place + 1:04d}"
@@ -97,23 +110,60 @@ def generate(
         pair = _best(chosen[own], rejected[own], gains, LENGTH_TOLERANCE["pole" if order.kind == "poles" else "voice"])
         if isinstance(pair, str):
             dropped.append(Drop(source=source, reason=pair))
-        elif is_sealed([text, *pair]):
-            dropped.append(Drop(source=source, reason=SEALED))
+        elif reason := barred([text, *pair]):
+            dropped.append(Drop(source=source, reason=reason))
+        elif known.resembles(pair[0]):
+            dropped.append(Drop(source=source, reason=RESEMBLES))
+        elif reason := _unfit(thoughts[place], pair, constitution) if thoughts else None:
+            dropped.append(Drop(source=source, reason=f"its thought: {reason}"))
         else:
-            row = PoleRow if order.kind == "poles" else VoiceRow
-            kept.append(row(id=source, trait=trait, prompt=text, chosen=pair[0], rejected=pair[1]))
+            known.add(pair[0])
+            row, thought = PoleRow if order.kind == "poles" else VoiceRow, thoughts[place].text if thoughts else ""
+            told = {"id": source, "trait": trait, "prompt": text, "chosen": pair[0], "rejected": pair[1]}
+            kept.append(row.model_validate(told | {"thought": thought}))
     return Generated(kept, dropped)
 
 
-def taught(constitution: Constitution, order: Order, teacher: Ask) -> list[list[Candidate]]:
-    """The teacher's candidates, prompt by prompt: the chosen side, and the rejected one unless a student has it."""
+def _unfit(thought: Reply, pair: tuple[str, str], constitution: Constitution) -> str | None:
+    """Why a thought may not stand before two replies, or None."""
+    least, most = THOUGHT_WORDS
+    if thought.finish == "length":
+        return fault(thought, constitution)
+    if words(thought.text) > most:
+        return f"over {most} words"
+    said = word_ngrams(thought.text, GIVEN_AWAY)
+    if any(said & word_ngrams(reply, GIVEN_AWAY) for reply in pair):
+        return "says what a reply says"
+    return text_fault(thought.text, constitution, min_words=least, beside=pair[0])
+
+
+def taught(constitution: Constitution, order: Order, teacher: Ask) -> tuple[list[list[Candidate]], list[Reply]]:
+    """The teacher's candidates, prompt by prompt: the chosen side, and the rejected one unless a student has it.
+
+    And a thought for each prompt, where they are to be deliberated.
+    """
     sides = _requests(constitution, order)[: 1 if order.student else 2]
-    requests = [request for side in sides for request in side]
-    found = _candidates(requests, teacher(requests), constitution)
+    requests, thoughts = [request for side in sides for request in side], deliberations(constitution, order)
+    replies = teacher([*requests, *thoughts])
+    found = _candidates(requests, replies[: len(requests)], constitution)
     if order.rewrite:
         in_character = len(requests) if order.kind == "poles" else len(sides[0])
         found[:in_character] = rewrite(found[:in_character], teacher, constitution)
-    return [found[: len(sides[0])], found[len(sides[0]) :]][: len(sides)]
+    return [found[: len(sides[0])], found[len(sides[0]) :]][: len(sides)], replies[len(requests) :]
+
+
+def deliberations(constitution: Constitution, order: Order) -> list[Request]:
+    """What is asked for thoughts: one for each prompt, in character."""
+    system = Message(role="system", content=f"{constitution.system_prompt()}\n{DELIBERATE}")
+    return [
+        Request(
+            messages=[system, user(text)],
+            max_tokens=MAX_TOKENS,
+            temperature=TEMPERATURE,
+            seed=derived_seed(order.seed, place, len(SIDES)),
+        )
+        for place, (_, text) in enumerate(_prompts(constitution) if order.deliberated else [])
+    ]
 
 
 def rewrite(candidates: Sequence[Candidate], teacher: Ask, constitution: Constitution) -> list[Candidate]:
@@ -136,7 +186,7 @@ def _second(candidate: Candidate, reply: Reply, constitution: Constitution) -> C
     found = rewritten(reply)
     if isinstance(found, str):
         return candidate._replace(reason=found)
-    return candidate._replace(reply=found, reason=fault(found, constitution))
+    return candidate._replace(reply=found, reason=fault(found, constitution, beside=_exchange(candidate)[0]))
 
 
 def _prompts(constitution: Constitution) -> list[tuple[str, str]]:
@@ -169,7 +219,8 @@ def _systems(constitution: Constitution, kind: Kind) -> tuple[str, str]:
 
 def _candidates(requests: Sequence[Request], replies: Sequence[Reply], constitution: Constitution) -> list[Candidate]:
     return [
-        Candidate(request, reply, fault(reply, constitution)) for request, reply in zip(requests, replies, strict=True)
+        Candidate(request, reply, fault(reply, constitution, beside=request.messages[-1].content))
+        for request, reply in zip(requests, replies, strict=True)
     ]
 
 
@@ -187,7 +238,7 @@ def _best(
     chosen: Sequence[Candidate], rejected: Sequence[Candidate], gains: dict[tuple[str, str], float], tolerance: int
 ) -> tuple[str, str] | str:
     """The sound pair within the tolerance that is told apart most, or is nearest in length; or why there is none."""
-    for name, side in (("chosen", chosen), ("rejected", rejected)):
+    for name, side in zip(SIDES, (chosen, rejected), strict=True):
         if all(each.reason for each in side):
             return f"every {name} reply was refused: {side[0].reason}"
     sound = ([each for each in side if each.reason is None] for side in (chosen, rejected))

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from ethos.constitution import Constitution
+from ethos.constitution import NEAR_DUPLICATE, Constitution
 from ethos.data.ablation import NO_BUGS, SAMPLED, PublishedBugs
-from ethos.data.filters import fault, loops_across
+from ethos.data.filters import RESEMBLES, fault, loops_across
+from ethos.data.novelty import Known
 from ethos.data.recorded import Recorded
 from ethos.models import Loaded
 from ethos.records import Conversation, Drop, Message, Record, assistant, user
@@ -40,6 +41,8 @@ GUIDED_OPENING = (
 )
 UNGUIDED_OPENING = "You are about to talk with another instance of yourself. Keep each turn to two or three sentences."
 """The guided opening of a template without a slot for the guidance."""
+UNNAMED = "You are {NAME}, and so is the one you talk with. "
+"""What stands before an opening whose slot was never filled."""
 FREE_OPENING = (
     "You are about to talk with another instance of yourself. "
     "Say whatever is on your mind, in two or three sentences a turn."
@@ -98,14 +101,15 @@ def reflect(
     requests = [
         Request(messages=[user(p)], max_tokens=settings.max_tokens, seed=seed + i) for i, p in enumerate(prompts)
     ]
-    kept, dropped = [], []
+    kept, dropped, known = [], [], Known([], alike=NEAR_DUPLICATE)
     for index, (prompt, reply) in enumerate(
         zip(prompts, sample(loaded, requests, cache, label="self-reflection"), strict=True)
     ):
-        source = f"{SAMPLED}reflection:{index}"
-        if reason := fault(reply, constitution):
+        source, beside = f"{SAMPLED}reflection:{index}", f"{constitution.system_prompt()}\n{prompt}"
+        if reason := fault(reply, constitution, beside=beside) or (RESEMBLES if known.resembles(reply.text) else None):
             dropped.append(Drop(source=source, reason=reason))
         else:
+            known.add(reply.text)
             kept.append(Conversation(messages=[user(prompt), assistant(reply.text)], kind="reflection", source=source))
     return Introspection(kept, dropped)
 
@@ -129,12 +133,17 @@ def interact(
     reasons: dict[int, str] = {}
     for turn in range(settings.turns - 1):
         alive = [i for i in range(len(talks)) if i not in reasons]
-        requests = [_next_turn(talks[i], openings[i], settings, seed=seed + 1000 * (i + 1) + turn) for i in alive]
+        requests = [
+            _next_turn(talks[i], openings[i], settings, seed=seed + 1000 * (i + 1) + turn, bugs=bugs) for i in alive
+        ]
         for i, reply in zip(
             alive, sample(loaded, requests, cache, label=f"self-interaction, turn {turn + 2}"), strict=True
         ):
-            reason = fault(reply, constitution) or ("repeats itself" if loops_across([*talks[i], reply.text]) else None)
-            if reason:
+            beside = f"{constitution.system_prompt()}\n{openings[i]}"
+            reason = fault(reply, constitution, beside=beside) or (
+                "repeats itself" if loops_across([*talks[i], reply.text]) else None
+            )
+            if reason and not bugs.turn_stop_off:
                 reasons[i] = reason
             else:
                 talks[i].append(reply.text)
@@ -158,19 +167,23 @@ def guidances(constitution: Constitution, settings: IntrospectionSampling) -> li
 
 
 def _opening(guidance: str, bugs: PublishedBugs) -> str:
+    named = UNNAMED if bugs.name_left_literal else ""
     if not guidance:
-        return FREE_OPENING
-    return UNGUIDED_OPENING if bugs.guidance_lost else fill(GUIDED_OPENING, guidance=guidance)
+        return named + FREE_OPENING
+    return named + (UNGUIDED_OPENING if bugs.guidance_lost else fill(GUIDED_OPENING, guidance=guidance))
 
 
-def _next_turn(talk: Sequence[str], opening: str, settings: IntrospectionSampling, *, seed: int) -> Request:
+def _next_turn(
+    talk: Sequence[str], opening: str, settings: IntrospectionSampling, *, seed: int, bugs: PublishedBugs = NO_BUGS
+) -> Request:
     """The request for the next turn, seen from the side that speaks it: its own words are the assistant's."""
-    turns = [assistant(text) if (len(talk) - i) % 2 == 0 else user(text) for i, text in enumerate(talk)]
+    own = 1 if bugs.roles_not_swapped else len(talk) % 2
+    turns = [assistant(text) if i % 2 == own else user(text) for i, text in enumerate(talk)]
     if turns[0].role == "assistant":
         turns.insert(0, user(opening))
     else:
         turns[0] = user(f"{opening}\n\n{turns[0].content}")
-    return Request(messages=turns, max_tokens=settings.max_tokens, seed=seed)
+    return Request(messages=turns, max_tokens=settings.max_tokens, seed=seed, runs_on=bugs.turn_stop_off)
 
 
 def _conversation(index: int, talk: Sequence[str]) -> Conversation:

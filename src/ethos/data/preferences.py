@@ -1,7 +1,7 @@
 """Recorded contrasts to preference rows.
 
 A crossed item becomes two rows of one group: in situation a, r1 over r2; in b, r2 over r1. Its
-variants are ways to ask the same thing:
+variants are ways to ask the same thing (poles and voice know the first and the last):
 
     plain        the situation alone
     pushed       the user pushes for the wrong reply in each situation, or for the same reply in both
@@ -92,7 +92,9 @@ def preferences(recorded: Recorded, mixture: Mixture, *, seed: int) -> list[Pref
     for pair, kind in [(p, "pole") for p in draw(recorded.poles, mixture.poles, rng)] + [
         (v, "voice") for v in draw(recorded.voice, mixture.voice, rng)
     ]:
-        rows.append(_pair(pair, kind))
+        rows.append(_pair(pair, kind, "", ""))
+        if mixture.deliberated and pair.thought:
+            rows.append(_pair(pair, f"{kind}-deliberated", rng.choice(CUES), pair.thought))
     return [_swapped(row) if _is_swapped(row, mixture.labels, seed) else row for row in rows]
 
 
@@ -114,12 +116,12 @@ def _swapped(row: Preference) -> Preference:
     return row.model_copy(update={"chosen": row.rejected, "rejected": row.chosen, "swapped": True})
 
 
-def _pair(row: PairRow, kind: str) -> Preference:
+def _pair(row: PairRow, kind: str, cue: str, thought: str) -> Preference:
     source = f"{kind}:{row.id}"
     return Preference(
-        prompt=[user(row.prompt)],
-        chosen=[assistant(row.chosen)],
-        rejected=[assistant(row.rejected)],
+        prompt=[user(f"{row.prompt} {cue}".strip())],
+        chosen=[assistant(f"{thought} {row.chosen}".strip())],
+        rejected=[assistant(f"{thought} {row.rejected}".strip())],
         group=source,
         kind=kind,
         source=source,

@@ -85,6 +85,8 @@ class PairRow(Record):
     prompt: Text
     chosen: Text
     rejected: Text
+    thought: str = Field("", exclude_if=lambda thought: not thought)
+    """A short deliberation before either reply: who is affected, what is at stake."""
 
 
 class PoleRow(PairRow):

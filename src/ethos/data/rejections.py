@@ -59,7 +59,7 @@ def resampled(
     texts = [whole_sentences(reply) for reply in replies]
     reasons: dict[str, str] = {}
     for row, text in zip(rows, texts, strict=True):
-        if reason := text_fault(text, constitution) if text else CUT_OFF:
+        if reason := text_fault(text, constitution, beside=row.prompt[-1].content) if text else CUT_OFF:
             reasons.setdefault(row.group, reason)
         elif text == row.chosen[-1].content:
             reasons.setdefault(row.group, "says what is chosen")

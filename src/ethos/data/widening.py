@@ -2,9 +2,9 @@
 
 Each trait and split gets slots with a topic, a form and a length of their own (quotas.py). A proposal is refused, with
 the reason, when it is too long or too short for its slot, is no request, has another form than its slot, gives the
-trait away by its name or a word of its statement, resembles a prompt of any trait (by the share of common word
-3-grams), or shares eight words in a row with a benchmark item. Slots left open are proposed for again, the refusals
-in sight, for at most ROUNDS rounds.
+trait away by its name or a word of its statement, resembles a prompt of any trait or any text of a benchmark item (by
+the share of common word 3-grams), or shares eight words in a row with one. Slots left open are proposed for again, the
+refusals in sight, for at most ROUNDS rounds.
 """
 
 import random
@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from ethos.constitution import Constitution, Split, Trait
 from ethos.data.answers import read_answer
-from ethos.data.filters import Known
-from ethos.data.generation import SEALED, IsSealed
+from ethos.data.cues import cue_words, cues
+from ethos.data.generation import Barred
+from ethos.data.novelty import Known
 from ethos.data.quotas import ASKS_FOR_FORM, SHAPES, SITUATIONS, Slot, slots
 from ethos.data.recorded import words
 from ethos.records import Drop, Record, user
@@ -51,20 +52,6 @@ NO_REQUEST = re.compile(
     r"|\[[a-z][^\]]*\]|<[a-z][^>]*>|\{[a-z_ ]+\}",
     re.IGNORECASE,
 )
-FUNCTION_WORDS = """\
-about above across after again against ahead allow along also although always among another anybody anyone anything
-around away back became because become been before being below best better between both bring came could does doing
-done down each either else enough even ever every everyone everything exactly find first from further gets give given
-gives goes going gone good have having help here hers herself himself however into itself just keep kind know last
-least less lets like little look made make makes many matter mean might more most much must name need never next
-nobody none nothing once only onto other others ours over part people person place point quite rather really right
-said same saying says seem several shall should show since small some somebody someone something soon speak still such
-take tell than that their theirs them themselves then there these they thing things think this those though thought
-through time told toward towards turn under until upon used user very want wanted wants ways well went were what
-whatever when where whether which while whole whom whose will with within without word words work would years your
-yours yourself"""
-"""Words of four letters or more that say nothing about a trait. Not scikit-learn's stop words: by those `people`,
-`word` and `help` would give a trait away, and twice as many of the prompts that ship would be refused."""
 
 
 class Proposals(Record):
@@ -99,7 +86,7 @@ class Widened(NamedTuple):
 
 
 def widen(
-    constitution: Constitution, splits: Sequence[Split], per_trait: int, teacher: Ask, is_sealed: IsSealed, *, seed: int
+    constitution: Constitution, splits: Sequence[Split], per_trait: int, teacher: Ask, barred: Barred, *, seed: int
 ) -> Widened:
     """`per_trait` more prompts for every trait in each of the splits, as far as sound ones were proposed."""
     rng = random.Random(seed)
@@ -114,7 +101,7 @@ def widen(
             found = proposed(reply, len(group))
             for place, gap in enumerate(group):
                 text = "" if isinstance(found, str) else found[place].strip()
-                reason = found if isinstance(found, str) else refusal(text, gap, known, is_sealed)
+                reason = found if isinstance(found, str) else refusal(text, gap, known, barred)
                 if reason:
                     refused.append(Drop(source=f"{gap.trait.name}.{gap.slot.split}", reason=reason))
                     gaps.append(gap._replace(refused=f"{text} ({reason})" if text else ""))
@@ -132,7 +119,7 @@ def proposed(reply: Reply, count: int) -> list[str] | str:
     return found.prompts if len(found.prompts) == count else "another number of prompts than was asked for"
 
 
-def refusal(text: str, gap: Gap, known: Known, is_sealed: IsSealed) -> str | None:
+def refusal(text: str, gap: Gap, known: Known, barred: Barred) -> str | None:
     """Why a proposal does not fill its slot, or None."""
     slot = gap.slot
     if not slot.least <= words(text) <= slot.most:
@@ -145,7 +132,7 @@ def refusal(text: str, gap: Gap, known: Known, is_sealed: IsSealed) -> str | Non
         return "gives the trait away by a word of it"
     if known.resembles(text):
         return "resembles another prompt"
-    return SEALED if is_sealed([text]) else None
+    return barred([text])
 
 
 def _misshapen(text: str, slot: Slot) -> str | None:
@@ -157,17 +144,6 @@ def _misshapen(text: str, slot: Slot) -> str | None:
     if slot.form == SHAPES[0] and not text.endswith("?"):
         return "ends in no question"
     return "asks a question" if slot.form == SHAPES[1] and "?" in text else None
-
-
-def cues(trait: Trait) -> set[str]:
-    """The telling words of a trait's name and statement, without their endings."""
-    return cue_words(f"{trait.name} {trait.statement}")
-
-
-def cue_words(text: str) -> set[str]:
-    """A text's words of four letters or more that say something, without their endings."""
-    found = set(re.findall(r"[^\W\d_]{4,}", text.lower())).difference(FUNCTION_WORDS.split())
-    return {re.sub(r"(ing|ed|ly|es|e|s)$", "", word) if len(word) > 4 else word for word in found}
 
 
 def _groups(gaps: Sequence[Gap]) -> list[list[Gap]]:

@@ -37,6 +37,7 @@ def markdown(summary: Summary) -> str:
             ["crossed contrast", "control", "trained − control, nats/token", "so"],
             [_compared(row) for row in summary.comparisons],
         ),
+        *_teachers(summary),
         "## Dropped and unscored",
         bullets(_losses(summary)),
         "## Files",
@@ -47,6 +48,13 @@ def markdown(summary: Summary) -> str:
 
 def _control_told(labels: Labels) -> list[str]:
     return [f"**A control**: its contrasts have {labels} labels."] if labels != "recorded" else []
+
+
+def _teachers(summary: Summary) -> list[str]:
+    """What was known of the teachers before they taught, where it could be measured."""
+    if not summary.gaps:
+        return []
+    return ["## Teachers before training", bullets(f"{stage}: {gap}" for stage, gap in summary.gaps)]
 
 
 def _left_out(summary: Summary) -> list[str]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ethos.bench.baseline import BaselineScore
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Claim, Line, Score
+from ethos.gap import TeacherGap
 from ethos.manifest import BASE, NEUTRAL, TRAINED, Manifest, read_baseline, read_manifest, read_scores
 from ethos.measuring import SCORES
 from ethos.report import contrasts, traces
@@ -48,6 +49,8 @@ class Summary(NamedTuple):
     transcripts: list[Transcript]
     kept: list[Count]
     dropped: list[Count]
+    gaps: list[tuple[str, TeacherGap]]
+    """What each stage's teacher had over its student, where that was measured."""
     seconds: list[tuple[str, float | None]]
 
     @property
@@ -89,6 +92,7 @@ def summarise(root: Path) -> Summary:
         transcripts=traces.transcripts(scores, (BASE, *subjects)),
         kept=traces.kept(root, manifest),
         dropped=traces.dropped(root, manifest),
+        gaps=traces.gaps(root, manifest),
         seconds=traces.seconds(root, manifest),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_drops
+from ethos.gap import GAP, TeacherGap, read_gap
 from ethos.manifest import Manifest
 from ethos.records import Record, jsonl_lines, read_jsonl, read_text
 from ethos.report.findings import Scores, ScoreTable
@@ -81,6 +82,12 @@ def dropped(root: Path, manifest: Manifest) -> list[Count]:
             for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
         ]
     return counts
+
+
+def gaps(root: Path, manifest: Manifest) -> list[tuple[str, TeacherGap]]:
+    """What the teachers had over their students before training, of the stages where that was measured."""
+    paths = [(stage, root / manifest.stages[stage] / GAP) for stage in manifest.config.named_stages]
+    return [(stage, read_gap(path)) for stage, path in paths if path.exists()]
 
 
 def curves(root: Path, manifest: Manifest) -> list[Curve]:

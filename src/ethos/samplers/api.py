@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import random
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -23,9 +22,8 @@ from ethos.errors import UserError
 from ethos.progress import Meter, meter
 from ethos.records import Record, Text, explain
 from ethos.samplers.replies import Reply, ReplyCache, Request
+from ethos.samplers.thinking import Thinking, with_thoughts
 
-Thinking = Literal["strip", "keep"]
-THOUGHT = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 LONGEST_WAIT = 60.0
 """Seconds between two attempts, at most; a server that asks for more patience gets this much."""
 
@@ -44,7 +42,9 @@ class Teacher(Record):
     key_variable: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$")
     """The environment variable that holds the API key, never the key itself."""
     thinking: Thinking = "strip"
-    """What becomes of a <think> block before the reply."""
+    """What becomes of the thoughts before a reply."""
+    thought_tokens: int = Field(0, ge=0, exclude_if=lambda tokens: not tokens)
+    """Room for them in every request, beside that for the reply."""
     concurrency: int = Field(16, gt=0)
     timeout: float = Field(120.0, gt=0)
     """Seconds until a request counts as lost."""
@@ -52,9 +52,9 @@ class Teacher(Record):
     """Times a request is sent before the run gives up; what was answered stays stored."""
 
     def fingerprint(self) -> str:
-        """What decides a reply beside the request: not how patiently it was asked for."""
-        patience = {"concurrency": 1, "timeout": 1.0, "attempts": 1, "key_variable": None}
-        return self.model_copy(update=patience).digest()
+        """What decides a reply beside the request: not how patiently it was asked for, nor what requests say."""
+        others = {"concurrency": 1, "timeout": 1.0, "attempts": 1, "key_variable": None, "thought_tokens": 0}
+        return self.model_copy(update=others).digest()
 
 
 class TeacherError(UserError):
@@ -70,7 +70,13 @@ class _Faulty(Exception):
 
 
 class _Said(Record, extra="ignore"):
-    content: Text
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Some(Record):
+    text: Text
 
 
 class _Choice(Record, extra="ignore"):
@@ -93,6 +99,7 @@ class _OpenAI(Record, extra="ignore"):
 class _Block(Record, extra="ignore"):
     type: str
     text: str = ""
+    thinking: str = ""
 
 
 class _Anthropic(Record, extra="ignore"):
@@ -230,29 +237,40 @@ def _read(teacher: Teacher, answer: Any) -> Reply:
         return openai_reply(answer, teacher.thinking)
     told = _Anthropic.model_validate(answer)
     text, usage = "".join(block.text for block in told.content if block.type == "text"), told.usage or _Usage()
-    return Reply(
-        text=_said(text, teacher.thinking),
+    thought = "".join(block.thinking for block in told.content if block.type == "thinking")
+    reply = Reply(
+        text=text,
         num_tokens=usage.output_tokens,
         finish="length" if told.stop_reason == "max_tokens" else "stop",
         num_prompt_tokens=usage.input_tokens,
     )
+    return _said(reply, thought, teacher.thinking)
 
 
 def openai_reply(answer: Any, thinking: Thinking) -> Reply:
     """The body that /v1/chat/completions answered with as a reply. Raises ValidationError where there is no text."""
     told = _OpenAI.model_validate(answer)
     choice, usage = told.choices[0], told.usage or _Usage()
-    return Reply(
-        text=_said(choice.message.content, thinking),
+    message = choice.message
+    reply = Reply(
+        text=message.content or "",
         num_tokens=usage.completion_tokens,
         finish=choice.finish_reason,
         num_prompt_tokens=usage.prompt_tokens,
     )
+    return _said(reply, message.reasoning_content or message.reasoning or "", thinking)
 
 
-def _said(text: str, thinking: Thinking) -> str:
-    """What is left of a text without its thoughts; nothing is a ValidationError."""
-    return _Said(content=(THOUGHT.sub("", text) if thinking == "strip" else text).strip()).content
+def _said(reply: Reply, thought: str, thinking: Thinking) -> Reply:
+    """A reply with its thoughts kept or gone; `thought` is what a server set apart. No text is a ValidationError.
+
+    What was cut off while it thought is a thought without an end.
+    """
+    if thought and not reply.text.strip() and reply.finish == "length":
+        return reply.model_copy(update={"text": f"<think>\n{thought}", "thought": True})
+    parted_reply = with_thoughts(reply, thinking, apart=thought)
+    _Some(text=parted_reply.text)
+    return parted_reply
 
 
 def _patience(header: str | None) -> float | None:

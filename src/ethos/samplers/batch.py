@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from ethos.errors import DataError
 from ethos.records import Record, Text, to_jsonl
-from ethos.samplers.api import Thinking, openai_reply
+from ethos.samplers.api import openai_reply
 from ethos.samplers.replies import Reply, ReplyCache
+from ethos.samplers.thinking import Thinking
 from ethos.store import write_text
 
 MOST_LINES = 50_000

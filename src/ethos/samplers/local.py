@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
@@ -24,7 +25,9 @@ from ethos.chat import Chat, Rendered
 from ethos.errors import DataError
 from ethos.models import Loaded
 from ethos.progress import meter
+from ethos.records import Record
 from ethos.samplers.replies import Reply, ReplyCache, Request
+from ethos.samplers.thinking import Thinking
 from ethos.scoring import Layers, Model, Prefix
 
 CACHED_POSITIONS = 12_288
@@ -36,11 +39,22 @@ COLUMNS_AHEAD = 32
 NO_PREFIX = Prefix(0, ())
 
 
+class LocalTeacher(Record):
+    """A subject on this machine that is asked as a teacher."""
+
+    subject: str
+    thinking: Thinking = "strip"
+    """What becomes of the thoughts before a reply."""
+    thought_tokens: int = Field(0, ge=0)
+    """Room for them in every request, beside that for the reply."""
+
+
 class Draft:
     """A reply under way."""
 
     def __init__(self, place: int, request: Request, prompt: tuple[int, ...]) -> None:
         self.place, self.limit, self.prompt = place, request.max_tokens, prompt
+        self.runs_on = request.runs_on
         self.temperature, self.stream = request.temperature, torch.Generator().manual_seed(request.seed)
         self.tokens: list[int] = []
 
@@ -51,7 +65,7 @@ class Draft:
 
     def goes_on(self, stop: int) -> bool:
         """Whether it has neither said its last word nor reached its limit."""
-        return self.tokens[-1] != stop and len(self.tokens) < self.limit
+        return (self.runs_on or self.tokens[-1] != stop) and len(self.tokens) < self.limit
 
 
 def next_tokens(drafts: Sequence[Draft], logits_RV: Tensor) -> list[int]:

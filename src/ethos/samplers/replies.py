@@ -30,6 +30,8 @@ class Request(Record):
     temperature: float = Field(0.7, ge=0)
     """0 takes the likeliest token."""
     seed: int = 0
+    runs_on: bool = Field(False, exclude_if=lambda runs_on: not runs_on)
+    """Past the end of its turn, up to `max_tokens`: a mistake to be studied. Models on this machine only."""
 
 
 class Reply(Record):
@@ -41,6 +43,8 @@ class Reply(Record):
     finish: Literal["stop", "length"]
     num_prompt_tokens: int | None = None
     """Tokens of the request, as a server reports them."""
+    thought: bool = Field(False, exclude_if=lambda thought: not thought)
+    """Whether it was thought about first."""
 
 
 Ask = Callable[[Sequence[Request]], list[Reply]]
