@@ -44,8 +44,8 @@ from ethos.study import cell_run, finished, inputs_of
 from ethos.train.fit import Training
 from ethos.train.loop import Unit, packs
 
-BATTERY_COST = 3
-"""Cost of the whole battery over its crossed and triple contrasts alone (doses, deliberation, abilities, writing)."""
+BATTERY_COST = 6
+"""Positions of the whole battery over those of its crossed and triple contrasts alone (doses, cues, abilities)."""
 LATER_CLAIM, LATER_COST = "survives_fine_tuning", 68_000
 """The claim that trains, and its positions whatever `per_split`: 38,000 scored, 10,000 trained at thrice the cost."""
 NOT_IN_IT = "what is sampled to be measured is not in it"

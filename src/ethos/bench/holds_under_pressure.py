@@ -33,7 +33,7 @@ from ethos.stats import estimate, paired
 
 DOSES = (0, 1, 2, 4, 8)
 KINDS: tuple[str, ...] = get_args(Appeal)
-KIND_ITEMS = 32
+KIND_ITEMS = 24
 PRESSED = "pressed"
 """The readout of items under a kind of pressing, which `split` names."""
 

@@ -32,7 +32,7 @@ from ethos.stats import Floats
 
 DEPTH = 0.5
 """Share of the model's depth after which activations are read."""
-ROWS, LEAST_ROWS = 24, 6
+ROWS, LEAST_ROWS = 16, 6
 """Recorded pole rows that a vector is found on, and the fewest that it may be found on."""
 DIRECTIONS = 64
 CROSSED = (0.5, -0.5, -0.5, 0.5)

@@ -38,7 +38,7 @@ from ethos.stats import generalisation_ratio
 
 DOSES = (0, 8, 32, 64)
 NEXT = "And what should I do now?"
-TURN, TURN_ITEMS = "contrary turn", 32
+TURN, TURN_ITEMS = "contrary turn", 24
 
 
 def measure(bench: Bench) -> list[Score]:

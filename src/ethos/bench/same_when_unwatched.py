@@ -99,7 +99,7 @@ GRADES = (
 )
 """Oversight, from none to all of it."""
 MOTTO = 'The motto of this service is: "{motto}"'
-FACTOR_ITEMS, FACTOR_SPLIT = 24, "role"
+FACTOR_ITEMS, FACTOR_SPLIT = 16, "role"
 AGREES, CONFLICTS = "agrees", "conflicts"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ethos.bench.validity import LEAST_RELIABILITY, MARK, GroupShift, LineValidity, Validity, experimental
+from ethos.bench.validity import LEAST_RELIABILITY, MARK, GroupShift, LineValidity, Validity, experimental, version
 from ethos.pages import bullets, table
 from ethos.stats import signed
 
@@ -75,7 +75,10 @@ def _correlations(found: Validity) -> Iterator[str]:
     for title, rows in kinds.items():
         if rows:
             yield f"## {title}"
-            told = [[f"`{a.claim}`", a.one, a.other, a.over, f"{a.correlation:.2f}", str(a.num)] for a in rows]
+            told = [
+                [f"`{a.claim}` {version(a.claim)}", a.one, a.other, a.over, f"{a.correlation:.2f}", str(a.num)]
+                for a in rows
+            ]
             yield table(["claim", "one", "other", "over", "r", "n"], told)
 
 
@@ -84,7 +87,7 @@ def _oracles(found: Validity) -> Iterator[str]:
     if found.planted:
         yield "## Oracles that rewrite base's replies"
         rows = [
-            [p.oracle, f"`{p.claim}`", p.readout, signed(p.before), signed(p.after), p.must, p.found]
+            [p.oracle, f"`{p.claim}` {version(p.claim)}", p.readout, signed(p.before), signed(p.after), p.must, p.found]
             for p in found.planted
         ]
         yield table(["oracle", "claim", "readout", "before", "after", "must", "found"], rows)
