@@ -364,7 +364,8 @@ def test_a_teacher_writes_contrasts_through_the_command_line_and_is_asked_nothin
     }
 
     def character(self: Handler, _: str) -> bytes:
-        told = texts["Your character" in self.server.bodies[-1]["messages"][0]["content"]]
+        system, asked = (turn["content"] for turn in self.server.bodies[-1]["messages"])
+        told = f"{texts['Your character' in system]} You said: {asked}"  # no stock reply, which would be refused
         return json.dumps({"choices": [{"message": {"content": told}, "finish_reason": "stop"}]}).encode()
 
     monkeypatch.setattr(Handler, "sound", character)
@@ -373,7 +374,8 @@ def test_a_teacher_writes_contrasts_through_the_command_line_and_is_asked_nothin
     done = runner.invoke(app, [*command, "--out", str(out)])
     assert done.exit_code == 0, done.output
     rows = read_jsonl(out / "voice.jsonl", VoiceRow)
-    assert {(row.chosen, row.rejected) for row in rows} == {(texts[True], texts[False])}
+    for row in rows:
+        assert (row.chosen, row.rejected) == tuple(f"{texts[side]} You said: {row.prompt}" for side in (True, False))
     assert f"{len(rows)} rows, 0 dropped" in done.output
     asked = server.asked.total()
     assert asked == 2 * len(rows)

@@ -217,7 +217,8 @@ def _mending(request: Request, reply: Reply, shape: type[Draft], reason: str) ->
 
 def _new(drafts: Sequence[Draft | str], barred: Barred) -> list[Draft | str]:
     """The drafts, refused where they share words with a benchmark item or tell an earlier draft's story again."""
-    told, checked = Known([], alike=NEAR_DUPLICATE), list[Draft | str]()
+    stories = [text for draft in drafts if isinstance(draft, Draft) for text in (draft.a, draft.b)]
+    told, checked = Known([], alike=NEAR_DUPLICATE, coming=stories), list[Draft | str]()
     for draft in drafts:
         if isinstance(draft, str):
             checked.append(draft)

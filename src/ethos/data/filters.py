@@ -21,7 +21,7 @@ INVENTED_TURN = re.compile(r"(^|\n)\s*(user|assistant|human|system|ai)\s*:|<\|im
 META = re.compile(
     r"\b(my (constitution|traits|character is|guidelines|programming|core values)|system prompt|as instructed"
     r"|the user('s)? (prompt|request)|(true|according) to my (character|nature|values|principles)"
-    r"|i('m| am| was) (designed|trained|instructed|programmed|told) to)\b",
+    r"|i(['’]m| am| was) (designed|trained|instructed|programmed|told) to)\b",
     re.IGNORECASE,
 )
 """What gives away that there are instructions. No reply that ships has a word of it."""

@@ -11,6 +11,7 @@ from ethos.samplers.replies import Reply
 
 Thinking = Literal["strip", "keep"]
 """What becomes of a thought that ended: it goes, or stands in a <think> block before the reply."""
+OPENS = "<think>"
 ENDED = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 UNFINISHED = re.compile(r"\A\s*<think>(?!.*</think>)", re.DOTALL)
 WITHOUT_END = "a thought without an end"
@@ -28,7 +29,8 @@ def with_thoughts(reply: Reply, thinking: Thinking, *, apart: str = "") -> Reply
     thought = within or apart.strip()
     if not thought:
         return reply.model_copy(update={"text": text})
-    said = f"<think>\n{thought}\n</think>\n\n{text}" if thinking == "keep" else text
+    whole = reply.text.strip() if reply.text.lstrip().startswith(OPENS) else f"{OPENS}\n{thought}\n</think>\n\n{text}"
+    said = whole if thinking == "keep" else text
     return reply.model_copy(update={"text": said, "thought": True})
 
 
