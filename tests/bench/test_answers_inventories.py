@@ -32,8 +32,8 @@ def told(answers: dict[str, float]) -> list[Score]:
     return rows
 
 
-def test_the_inventory_has_ten_statements_a_factor_and_both_keys_in_each() -> None:
-    assert set(Counter(item.factor for item in ITEMS).values()) == {10}
+def test_the_inventory_has_twelve_statements_a_factor_and_both_keys_in_each() -> None:
+    assert set(Counter(item.factor for item in ITEMS).values()) == {12}
     assert all({item.key for item in ITEMS if item.factor == factor} == {1, -1} for factor in FACTORS)
 
 

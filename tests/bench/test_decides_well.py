@@ -49,4 +49,4 @@ def test_a_margin_is_right_minus_wrong_and_won_its_sign(bench: Bench) -> None:
     )
     assert margins == pytest.approx([r - w for r, w in zip(right, wrong, strict=True)], abs=1e-5)
     assert [row.value for row in rows if row.readout == "won"] == [float((margin or 0) > 0) for margin in margins]
-    assert {row.readout for row in rows} == {"margin", "won", "letter"}
+    assert {row.readout for row in rows} == {"margin", "won", "letter", "pmi"}

@@ -100,7 +100,7 @@ def run_file(tiny_toml: Path, folder: Path, *, shard: bool = False) -> Path:
     stages = STAGES.replace("\n[[stages]]", f"\n{settings}[[stages]]").removeprefix(f"\n{settings}") + settings
     file = folder / "ranks.toml"
     tail = re.sub(r"(?m)^claims = .*$", 'claims = ["leaves_other_requests_alone"]', tail)
-    file.write_text(head + "pushed = 1.0\n" + stages + tail)
+    file.write_text('teacher_gap = "measured"\n' + head + "pushed = 1.0\n" + stages + tail)
     return file
 
 
