@@ -1,5 +1,7 @@
 """Base weights that are damaged, missing or out of reach are refused with the way out; a subject is its hash."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -184,3 +186,11 @@ def test_a_model_is_loaded_for_scoring_in_this_machines_dtype(tiny_base: Path) -
     model = models.load_base(tiny_base)
     assert not model.training
     assert model.dtype == models.fast_dtype()
+
+
+def test_a_model_that_caps_its_logits_after_the_head_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    capped = Path(shutil.copytree(tiny_base, tmp_path / "capped"))
+    config = json.loads((capped / "config.json").read_text())
+    (capped / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 30.0, "logit_scale": 1.0}))
+    with pytest.raises(ModelError, match=r"after the head \(final_logit_softcapping\), which ethos does not do"):
+        models.load_base(capped)

@@ -42,6 +42,9 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 OUTSIDE_THE_LAYERS = ("alora_invocation_tokens", "arrow_config")
 """LoRA settings that act in PEFT's own forward pass, which scoring does not go through."""
 
+AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""What Gemma 2, Cohere and Granite models do to logits."""
+
 
 class Subject(Record):
     """Exactly one model as evaluated: the same subject goes to every benchmark."""
@@ -217,7 +220,10 @@ def load_tokenizer_chat(folder: Path, *, system: str | None = None) -> Chat:
 
 
 def load_base(folder: Path, *, placed: bool = True) -> PreTrainedModel:
-    """Base weights in memory, in the fastest dtype of this machine, ready for scoring; or not on its device yet."""
+    """Base weights in memory, in the fastest dtype of this machine, ready for scoring; or not on its device yet.
+
+    Raises ModelError for a model that does more to its logits than its head does, which scoring would pass over.
+    """
     _quiet()
     device = "cuda" if placed and torch.cuda.is_available() else "cpu"
     with enough_memory("choose a smaller model, or a machine with more memory"):
@@ -225,6 +231,11 @@ def load_base(folder: Path, *, placed: bool = True) -> PreTrainedModel:
             folder, dtype=fast_dtype(), attn_implementation="sdpa"
         )
         model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
+    if changed := [name for name in AFTER_THE_HEAD if getattr(model.config, name, None) not in (None, 1.0)]:
+        raise ModelError(
+            f"{folder} changes its logits after the head ({', '.join(changed)}), which ethos does not do",
+            hint="take a model whose logits are its head's: Llama, Qwen, Gemma 3, SmolLM, OLMo and others",
+        )
     model.train(False)
     return model
 
