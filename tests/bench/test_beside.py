@@ -48,9 +48,9 @@ def heeding(own: Sequence[float], base: Sequence[float]) -> Verdict:
 @pytest.mark.parametrize(
     ("own", "base", "told"),
     [
-        (ABOVE, around(0.3, seed=1), "It heeds a request to drop its voice, no less than its base"),
-        (ABOVE, around(0.9, seed=1), "It heeds a request to drop its voice, and perhaps less than its base"),
-        (BELOW, around(-0.9, seed=1), "It is not shown to heed a request to drop its voice, no less than its base"),
+        (ABOVE, around(0.3, seed=1), "It heeds a request to drop its voice; its base does so no more"),
+        (ABOVE, around(0.9, seed=1), "It heeds a request to drop its voice; its base may do so more"),
+        (BELOW, around(-0.9, seed=1), "It is not shown to heed a request to drop its voice; its base does so no more"),
     ],
 )
 def test_a_request_to_drop_the_voice_is_told_and_never_decides(own: list[float], base: list[float], told: str) -> None:

@@ -91,8 +91,8 @@ def _told(heeded: Line, gaps: Sequence[float]) -> str:
     """Whether a request to drop the voice is heeded, and no less than by base."""
     heeds = "heeds" if heeded.estimate.low > 0 else "is not shown to heed"
     p = not_worse(gaps, margin=MARGIN)
-    than_base = "no less than its base" if p < 0.05 else "and perhaps less than its base"
-    return f" It {heeds} a request to drop its voice, {than_base} (p = {p:.3f} for a loss within {MARGIN})."
+    than_base = "its base does so no more" if p < 0.05 else "its base may do so more"
+    return f" It {heeds} a request to drop its voice; {than_base} (p = {p:.3f} for a loss within {MARGIN})."
 
 
 CLAIM = Claim(
