@@ -11,6 +11,7 @@ from made import Made, made_study
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Deciding
 from ethos.design import cells
+from ethos.errors import DataError
 from ethos.report.study import cells as module
 from ethos.report.study.cells import Done, Scored, line_shifts, lines_of, names, own_values, pooled, read_cells
 
@@ -29,8 +30,8 @@ def done(made: Made) -> list[Done]:
 def test_a_file_that_cells_share_is_read_once(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     root, plan, _ = made
     read: list[Path] = []
-    real = module._scored
-    monkeypatch.setattr(module, "_scored", lambda path: (read.append(path), real(path))[1])
+    real = module.current_scores
+    monkeypatch.setattr(module, "current_scores", lambda folder, claim: (read.append(folder), real(folder, claim))[1])
     read_cells(root, cells(plan.study))
     assert (
         len(read) == len(set(read)) == 2 * (1 + 1 + 3 + 3 * 2)
@@ -89,6 +90,19 @@ def test_an_empty_score_file_is_a_claim_without_items(made: Made) -> None:
     shifts = line_shifts([read], "knows_when", CLAIMS["knows_when"].deciding[0])
     assert pooled(shifts, "a") is None
     assert pooled(shifts, "prompted") is not None
+
+
+def test_scores_of_a_claim_that_has_changed_since_are_refused(made: Made) -> None:
+    root, plan, _ = made
+    (cell, *_) = cells(plan.study)
+    key = root / "store" / "measured" / "knows_when" / f"a-{cell.seed}" / "key.json"
+    text = key.read_text()
+    key.write_text('{"version": 0}')
+    try:
+        with pytest.raises(DataError, match="measured by version 0 of knows_when, which is at"):
+            read_cells(root, [cell])
+    finally:
+        key.write_text(text)
 
 
 def test_a_readout_of_its_own_is_compared_with_nobody(done: list[Done]) -> None:

@@ -15,8 +15,7 @@ from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Deciding, Score
 from ethos.design import Cell
 from ethos.manifest import BASE, NEUTRAL, PROMPTED, TRAINED, Manifest, read_manifest
-from ethos.measuring import SCORES
-from ethos.records import read_jsonl
+from ethos.measuring import current_scores
 from ethos.stats import Estimate, Floats, over_seeds
 
 CONTROLS = (PROMPTED, NEUTRAL)
@@ -51,31 +50,34 @@ class Done(NamedTuple):
 
 
 def read_cells(root: Path, cells: Iterable[Cell]) -> list[Done]:
-    """The cells of a study's folder with everything that was measured in them."""
+    """The cells of a study's folder with everything that was measured in them.
+
+    Raises DataError where a claim has changed since.
+    """
     read: dict[Path, Scored] = {}
 
-    def scored(path: Path) -> Scored:
-        if path not in read:
-            read[path] = _scored(path)
-        return read[path]
+    def scored(folder: Path, claim: str) -> Scored:
+        if folder not in read:
+            read[folder] = _scored(current_scores(folder, claim))
+        return read[folder]
 
     done = []
     for cell in cells:
         folder = cell.folder(root)
         manifest = read_manifest(folder)
         found = {
-            subject: {claim: scored((folder / place / SCORES).resolve()) for claim, place in claims.items()}
+            subject: {claim: scored((folder / place).resolve(), claim) for claim, place in claims.items()}
             for subject, claims in manifest.measured.items()
         }
         done.append(Done(cell, folder, manifest, found))
     return done
 
 
-def _scored(path: Path) -> Scored:
-    """A score file; an empty one is a claim without items."""
+def _scored(scores: Sequence[Score]) -> Scored:
+    """One score file's; none where a claim has no items."""
     values: dict[tuple[str, str], dict[str, float | None]] = {}
     reasons: dict[tuple[str, str, str], str] = {}
-    for score in read_jsonl(path, Score) if path.stat().st_size else []:
+    for score in scores:
         values.setdefault((score.readout, score.split), {})[score.item] = score.value
         if score.value is None:
             reasons[score.readout, score.split, score.item] = score.reason or "no reason recorded"
