@@ -79,7 +79,10 @@ def _alone(cell: Cell, work: Work, threads: int) -> UserError | None:
 
 
 def _pool(workers: int, threads: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,))
+    """Workers forked from one process that has imported everything and run nothing: they start at once."""
+    processes = get_context("forkserver")
+    processes.set_forkserver_preload(["ethos.study"])
+    return ProcessPoolExecutor(workers, processes, torch.set_num_threads, (threads,))
 
 
 def _died() -> EngineError:
