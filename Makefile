@@ -1,7 +1,7 @@
 # quickstart  install, fetch the embedded model, train, measure, report
 # test        install and run the tests
 # check       format, lint, types, layering
-# bench-speed time ethos against its peers, write benchmarks/RESULTS.md (about 25 quiet minutes)
+# bench-speed time ethos against its peers, write benchmarks/RESULTS.md (about 35 quiet minutes)
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -33,8 +33,8 @@ class Optimisation(Record):
     pack_positions: int = Field(512, gt=0)
     """Trie positions per forward pass; lower it when memory runs out, results do not change."""
     checkpointing: bool = Field(False, exclude_if=lambda checkpointing: not checkpointing)
-    """Keep only each layer's input and compute the rest again on the way back: less memory for a third more time, the
-    same results (Chen et al. 2016, arXiv:1604.06174)."""
+    """Keep only each layer's input and compute the rest again on the way back: less memory, more time, the same
+    results (Chen et al. 2016, arXiv:1604.06174)."""
     shard: bool = Field(False, exclude_if=lambda shard: not shard)
     """Divide the frozen layers over the processes of torchrun, for a base that does not fit one device."""
 

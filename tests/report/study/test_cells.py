@@ -1,5 +1,7 @@
 """Finished cells are read into shifts: paired by item and split, every file once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -76,16 +78,22 @@ def test_an_item_is_paired_within_its_split_before_its_splits_are_averaged() -> 
     assert module._item_shifts(before, after, Deciding("x", "x", ("two",))) == {"i": 4.0}
 
 
+@contextmanager
+def holding(path: Path, text: str) -> Iterator[None]:
+    """Inside the `with` a file of the shared study says something else."""
+    before = path.read_text()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
 def test_an_empty_score_file_is_a_claim_without_items(made: Made) -> None:
     root, plan, _ = made
     (cell, *_) = cells(plan.study)
-    folder = root / "store" / "measured" / "knows_when" / f"a-{cell.seed}" / "scores.jsonl"
-    text = folder.read_text()
-    folder.write_text("")
-    try:
+    with holding(root / "store" / "measured" / "knows_when" / f"a-{cell.seed}" / "scores.jsonl", ""):
         (read,) = read_cells(root, [cell])
-    finally:
-        folder.write_text(text)
     assert read.scored["trained"]["knows_when"].values == {}
     shifts = line_shifts([read], "knows_when", CLAIMS["knows_when"].deciding[0])
     assert pooled(shifts, "a") is None
@@ -95,14 +103,11 @@ def test_an_empty_score_file_is_a_claim_without_items(made: Made) -> None:
 def test_scores_of_a_claim_that_has_changed_since_are_refused(made: Made) -> None:
     root, plan, _ = made
     (cell, *_) = cells(plan.study)
-    key = root / "store" / "measured" / "knows_when" / f"a-{cell.seed}" / "key.json"
-    text = key.read_text()
-    key.write_text('{"version": 0}')
-    try:
-        with pytest.raises(DataError, match="measured by version 0 of knows_when, which is at"):
-            read_cells(root, [cell])
-    finally:
-        key.write_text(text)
+    with (
+        holding(root / "store" / "measured" / "knows_when" / f"a-{cell.seed}" / "key.json", '{"version": 0}'),
+        pytest.raises(DataError, match="measured by version 0 of knows_when, which is at"),
+    ):
+        read_cells(root, [cell])
 
 
 def test_a_readout_of_its_own_is_compared_with_nobody(done: list[Done]) -> None:
