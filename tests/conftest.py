@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,6 +28,12 @@ from served import Say, TeacherServer
 # No deadline: a busy machine is no bug. Derandomised: a commit passes or fails, and does so again.
 settings.register_profile("ethos", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("ethos")
+
+PROCESSES = get_context("forkserver")
+"""For processes that are to be killed: they have imported everything, so a kill falls into the work."""
+PROCESSES.set_forkserver_preload(
+    ["ethos.cli", "ethos.pipeline", "hypothesis", "pytest", "transformers.models.llama.modeling_llama"]
+)
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -53,13 +60,12 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random two-layer Llama and a byte tokenizer."""
-    folder = tmp_path_factory.mktemp("tiny")
+def save_random_llama(tokenizer: PreTrainedTokenizerFast, folder: Path, *, spread: float = 0.02) -> Path:
+    """Two layers of random weights, and how they read. A wider spread lets each token change more of what follows."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=259,
+        vocab_size=len(tokenizer),
+        initializer_range=spread,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -71,8 +77,23 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pad_token_id=2,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer Llama that reads byte by byte."""
+    return save_random_llama(byte_tokenizer(), tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def worded_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with common words for tokens: texts are a fourth as long, for tests that read many."""
+    texts = (file.read_text(encoding="utf-8") for file in sorted((SHIPPED / "virtuous-reasoner").glob("*.jsonl")))
+    tokenizer = byte_tokenizer().train_new_from_iterator(texts, 2000)
+    tokenizer.chat_template = TEMPLATE
+    return save_random_llama(tokenizer, tmp_path_factory.mktemp("worded"), spread=0.1)
 
 
 @pytest.fixture
@@ -154,12 +175,12 @@ def few_rows(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_toml(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_toml(worded_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run file on the tiny model: every stage, every claim but two, a few seconds."""
     folder = tmp_path_factory.mktemp("runfile")
     file = folder / "tiny.toml"
     claims = [name for name in CLAIMS if name not in (RETRAINS, CLASSIFIES)]
-    file.write_text(TINY_RUN.format(model=tiny_base, constitution=few_rows(folder), claims=claims))
+    file.write_text(TINY_RUN.format(model=worded_base, constitution=few_rows(folder), claims=claims))
     return file
 
 

@@ -38,6 +38,7 @@ class TeacherServer(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a body waits 40 ms for the receipt of its headers
     server: TeacherServer
 
     def log_message(self, *_: object) -> None:

@@ -18,8 +18,8 @@ from ethos.bench.survives_fine_tuning import BEFORE, ORDINARY
 from ethos.constitution import read_constitution
 from ethos.data.recorded import NOTHING, read_recorded
 from ethos.measuring import SCORES, Asked, BenchSettings, Ruler, measure, measure_key
-from ethos.models import Subject
-from ethos.records import read_jsonl
+from ethos.models import Subject, load_tokenizer_chat
+from ethos.records import read_jsonl, user
 from ethos.samplers.replies import ReplyCache
 from ethos.scoring import Prefix
 from ethos.store import Run
@@ -95,8 +95,9 @@ def test_a_prompt_beyond_the_context_is_unscored_with_its_reason(
 ) -> None:
     """Of the claims that sample nothing: no number comes of it, and the claims say so instead of judging."""
     found = find_subject(str(tiny_run))
-    longest = sorted(max(len(text) for text in (item.a, item.b)) for item in WISE)
-    monkeypatch.setattr("ethos.scoring.context", lambda model: longest[1] + 60)
+    chat = load_tokenizer_chat(found.base)
+    longest = sorted(max(len(chat.prompt([user(text)])) for text in (item.a, item.b)) for item in WISE)
+    monkeypatch.setattr("ethos.scoring.context", lambda model: longest[1] + 10)
     monkeypatch.setattr("ethos.bench.readouts.OPTION_MASS_FLOOR", 0.0)
     claims = ["knows_when", "same_when_unwatched", "decides_well", "leaves_other_requests_alone", "does_not_flatter"]
     items = Items(derived={"crossed": WISE})

@@ -6,12 +6,10 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from conftest import few_rows, in_float32
-from ethos import pipeline
+from conftest import PROCESSES, few_rows, in_float32
+from ethos import cli, pipeline
 from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import ONLY_STYLE, Score
 from ethos.bench.item_files import Items
@@ -31,7 +29,7 @@ from ethos.errors import ConstitutionError, DataError, StoreError
 from ethos.manifest import MANIFEST, read_manifest
 from ethos.measuring import SCORES
 from ethos.methods import Stage, Steering
-from ethos.models import adapter_digest, load_subject, steering_digest
+from ethos.models import adapter_digest, load_subject, load_tokenizer_chat, steering_digest
 from ethos.pipeline import (
     SUBJECTS,
     Keys,
@@ -54,7 +52,6 @@ from ethos.subjects import find_subject
 from ethos.train import loop
 from ethos.train.lora import CONFIG, WEIGHTS, add_factors
 
-SOURCE = Path(__file__).parent.parent / "src"
 ONE_CLAIM = 'bench.claims=["leaves_other_requests_alone"]'
 
 
@@ -96,30 +93,37 @@ def interrupted_run(tiny_toml: Path, tiny_run: Path, tmp_path_factory: pytest.Te
     return root
 
 
+def command_line(said: Path, *arguments: str) -> None:
+    """`ethos` with these arguments, a checkpoint after every step, its standard error in a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's & takes away
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0
+    sys.argv = ["ethos", *arguments]
+    cli.main()
+
+
 def die_at(file: Path, root: Path, sign: str, how: signal.Signals) -> str:
     """Start the run in a process of its own and end it when a path like `sign` appears; return its standard error.
 
     While it lives, a second run in the same folder is refused.
     """
-    eager = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # which a shell's & takes away
-        "from ethos.train import loop; loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0; from ethos.cli import main; main()"
-    )
-    command = [sys.executable, "-c", eager, "run", str(file), "--out", str(root)]
-    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    said = root.with_suffix(".said")
+    process = PROCESSES.Process(target=command_line, args=(said, "run", str(file), "--out", str(root)))
+    process.start()
+    assert process.pid
     began = time.monotonic()
     while not any(root.glob(sign)):
-        assert process.poll() is None, process.communicate()[1]
+        assert process.is_alive(), said.read_text()
         assert time.monotonic() - began < 1200, f"no {sign} appeared"
         time.sleep(0.001)
-    process.send_signal(signal.SIGSTOP)  # hold it right there
+    os.kill(process.pid, signal.SIGSTOP)  # hold it right there
     with pytest.raises(StoreError, match="in use by another ethos process"):
         run_experiment(read_config(file), Run(root))
-    process.send_signal(how)
-    process.send_signal(signal.SIGCONT)
-    error = process.communicate()[1]
-    assert process.returncode == (130 if how is signal.SIGINT else -how), error
+    os.kill(process.pid, how)
+    os.kill(process.pid, signal.SIGCONT)
+    process.join()
+    error = said.read_text()
+    assert process.exitcode == (130 if how is signal.SIGINT else -how), error
     assert "Traceback" not in error
     return error
 
@@ -141,10 +145,9 @@ def killed_at(moments: Sequence[float], file: Path, root: Path) -> int:
 
     Returns how many were killed before the run was finished.
     """
-    context, killed = get_context("forkserver"), 0
-    context.set_forkserver_preload(["ethos.pipeline"])  # so that a moment falls into the run and not into an import
+    killed = 0
     for moment in (*moments, None):
-        process = context.Process(target=train_eagerly, args=(file, root))
+        process = PROCESSES.Process(target=train_eagerly, args=(file, root))
         process.start()
         process.join(moment)
         process.kill()
@@ -190,9 +193,9 @@ def test_a_second_run_computes_nothing_and_writes_the_report_again(
     assert artefacts(root) == artefacts(tiny_run)
 
 
-def test_the_stable_names_lead_to_adapter_base_and_report(tiny_run: Path, tiny_base: Path) -> None:
+def test_the_stable_names_lead_to_adapter_base_and_report(tiny_run: Path, worded_base: Path) -> None:
     assert (tiny_run / "adapter").resolve() == (tiny_run / read_manifest(tiny_run).stages["adapter"]).resolve()
-    assert (tiny_run / "base").resolve() == tiny_base.resolve()
+    assert (tiny_run / "base").resolve() == worded_base.resolve()
     assert (tiny_run / HTML).stat().st_size > 10_000
     tokens = torch.arange(30)[None]
     bare = in_float32(tiny_run / "base")
@@ -392,11 +395,12 @@ def prepared(config: RunConfig, folder: Path) -> Path:
     return folder
 
 
-def test_over_long_contrasts_are_dropped_whole_and_counted(tiny_toml: Path, tmp_path: Path) -> None:
-    config = read_config(tiny_toml, ["mixture.crossed=20"])
+def test_over_long_contrasts_are_dropped_whole_and_counted(tiny_toml: Path, worded_base: Path, tmp_path: Path) -> None:
+    config, chat = read_config(tiny_toml, ["mixture.crossed=20"]), load_tokenizer_chat(worded_base)
     everything = read_jsonl(prepared(config, tmp_path / "all") / "preferences.jsonl", Preference)
-    lengths = sorted(max(len(m.content) for m in [*row.prompt, *row.chosen, *row.rejected]) for row in everything)
-    limit = lengths[len(lengths) * 3 // 4] + 200  # one token a byte: refuses some
+    ends = [[row.prompt + reply for reply in (row.chosen, row.rejected)] for row in everything]
+    lengths = sorted(max(len(chat.render(end).tokens) for end in both) for both in ends)
+    limit = lengths[len(lengths) * 3 // 4] + 40  # refuses some
     short = read_config(tiny_toml, ["mixture.crossed=20", f"stages.0.optimisation.max_tokens={limit}"])
     folder = prepared(short, tmp_path / "short")
     kept = {row.group for row in read_jsonl(folder / "preferences.jsonl", Preference)}

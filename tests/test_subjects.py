@@ -11,13 +11,13 @@ from ethos.manifest import read_manifest
 from ethos.subjects import find_subject
 
 
-def test_a_run_an_adapter_and_a_model_are_found_by_their_folders(tiny_run: Path, tiny_base: Path) -> None:
+def test_a_run_an_adapter_and_a_model_are_found_by_their_folders(tiny_run: Path, worded_base: Path) -> None:
     by_run, by_adapter = find_subject(str(tiny_run)), find_subject(str((tiny_run / "adapter").resolve()))
     trained = read_manifest(tiny_run).subjects["trained"]
     assert by_run.subject.digest() == trained.digest()
     assert by_adapter.subject.adapter == trained.adapter
-    model = find_subject(str(tiny_base))
-    assert (model.subject.base, model.adapter, model.base) == (models.base_digest(tiny_base), None, tiny_base)
+    model = find_subject(str(worded_base))
+    assert (model.subject.base, model.adapter, model.base) == (models.base_digest(worded_base), None, worded_base)
     assert by_run.without_character().subject.digest() == model.subject.digest()
 
 

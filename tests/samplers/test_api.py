@@ -2,12 +2,9 @@
 
 import json
 import logging
-import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -15,20 +12,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from conftest import PROCESSES
 from ethos.cli import app
 from ethos.data.recorded import VoiceRow
-from ethos.records import Message, assistant, read_jsonl, user
+from ethos.records import Message, assistant, read_jsonl, to_jsonl, user
 from ethos.samplers import api
 from ethos.samplers.api import Teacher, TeacherError, ask
 from ethos.samplers.replies import ReplyCache, Request
 
-SOURCE = Path(__file__).parents[2] / "src"
 SECRET = "sk-planted-8c1f"
 PATIENCE = 1.5
 """Seconds until a request counts as lost: far longer than a sound answer takes on a busy machine."""
@@ -60,6 +58,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a body waits 40 ms for the receipt of its headers
     server: Server
 
     def log_message(self, *_: object) -> None:
@@ -308,18 +307,12 @@ def test_many_requests_keep_a_slow_server_busy_and_no_more_than_asked_for(serve:
     assert 30 <= server.peak <= 32
 
 
-KILLED = """
-import sys
-from contextlib import closing
-from pathlib import Path
-from ethos.records import user
-from ethos.samplers.api import Teacher, ask
-from ethos.samplers.replies import ReplyCache, Request
-requests = [Request(messages=[user(f"question {i}")], max_tokens=8) for i in range(500)]
-with closing(ReplyCache(Path(sys.argv[2]))) as cache:
-    replies = ask(Teacher(url=sys.argv[1], model="m", concurrency=4), requests, cache, label="teacher")
-print("".join(reply.model_dump_json() + "\\n" for reply in replies), end="")
-"""
+def ask_all(url: str, store: Path) -> None:
+    """Five hundred requests; what came back, in a file beside the store."""
+    requests = [Request(messages=[user(f"question {i}")], max_tokens=8) for i in range(500)]
+    with closing(ReplyCache(store)) as opened:
+        replies = ask(Teacher(url=url, model="m", concurrency=4), requests, opened, label="teacher")
+    store.with_suffix(".jsonl").write_text(to_jsonl(replies))
 
 
 @pytest.mark.parametrize("moments", [3, pytest.param(30, marks=pytest.mark.slow)])
@@ -327,27 +320,26 @@ def test_a_process_killed_at_random_moments_loses_what_was_in_flight_alone(
     moments: int, serve: Any, tmp_path: Path
 ) -> None:
     server, quiet, rng = serve(latency=0.01), serve(), random.Random(moments)
-    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
 
-    def command(server: Server, store: str) -> list[str]:
-        return [sys.executable, "-c", KILLED, server.url, str(tmp_path / store)]
+    def asking(server: Server, store: str) -> ForkServerProcess:
+        process = PROCESSES.Process(target=ask_all, args=(server.url, tmp_path / store))
+        process.start()
+        return process
 
     kills = 0
     for target in sorted(rng.sample(range(1, 500), moments)):
-        process = subprocess.Popen(
-            command(server, "killed"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        while server.asked.total() < target and process.poll() is None:
+        process = asking(server, "killed")
+        while server.asked.total() < target and process.is_alive():
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.01))  # within an answer as well as between two
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.communicate()
-        kills += process.returncode == -signal.SIGKILL
-    killed, whole = (
-        subprocess.run(part, env=environment, capture_output=True, check=True).stdout
-        for part in (command(server, "killed"), command(quiet, "whole"))
-    )
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+    for last, store in ((server, "killed"), (quiet, "whole")):
+        process = asking(last, store)
+        process.join()
+        assert process.exitcode == 0
+    killed, whole = ((tmp_path / store).with_suffix(".jsonl").read_bytes() for store in ("killed", "whole"))
     assert kills >= 0.9 * moments
     assert killed == whole  # byte for byte
     assert len(whole.splitlines()) == quiet.asked.total() == 500

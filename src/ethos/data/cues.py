@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from ethos.constitution import Constitution, Trait
 
@@ -41,8 +42,14 @@ def repeats_a_trait(text: str, constitution: Constitution) -> bool:
     return any(
         len(own & words) >= max(ENOUGH, MOST_REPEATED * len(words))
         for trait in constitution.trait
-        for words in (cue_words(trait.statement), cue_words(trait.opposite))
+        for words in (_telling(trait.statement), _telling(trait.opposite))
     )
+
+
+@cache
+def _telling(stated: str) -> frozenset[str]:
+    """Of a text that is read again for every reply."""
+    return frozenset(cue_words(stated))
 
 
 def names_a_trait(text: str, constitution: Constitution) -> bool:

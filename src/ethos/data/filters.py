@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 from ethos.chat import Chat
 from ethos.constitution import Constitution, word_ngrams
@@ -14,6 +15,8 @@ from ethos.samplers.thinking import WITHOUT_END, unfinished
 
 MIN_WORDS = 12
 RESEMBLES = "resembles an earlier reply"
+QUOTED = 8
+"""Words in a row that make a quotation."""
 LOOP_SHARE = 0.3
 """Share of repeated word 4-grams above which a text counts as looping."""
 
@@ -99,9 +102,15 @@ def fitted(
 
 
 def _quotes(text: str, constitution: Constitution) -> bool:
-    """Whether the text holds eight words in a row of a trait's statement."""
-    grams = word_ngrams(text, 8)
-    return any(grams & word_ngrams(trait.statement, 8) for trait in constitution.trait)
+    """Whether the text holds so many words in a row of a trait's statement."""
+    grams = word_ngrams(text, QUOTED)
+    return any(grams & _stated(trait.statement) for trait in constitution.trait)
+
+
+@cache
+def _stated(statement: str) -> frozenset[tuple[str, ...]]:
+    """Of a text that is read again for every reply."""
+    return frozenset(word_ngrams(statement, QUOTED))
 
 
 def loops_across(turns: Sequence[str]) -> bool:

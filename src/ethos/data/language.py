@@ -19,15 +19,18 @@ FEWEST_HITS = 4
 FEWEST_BESIDE, FAR_LESS = 2, 3
 """Function words that tell the language of what stands beside it, and how many times fewer another's are."""
 FUNCTION_WORDS = {
-    "English": "the and to of that is you it for with your are this have not they what but will her his who would "
-    "i my we how can could should when she about from if there or",
-    "German": "der das und ist nicht ich ein eine mit zu auf für dem von sich es wie auch wenn sie haben bist",
-    "French": "le les et est pas vous je une des que pour dans qui avec sur mais votre elle cette nous vos leur",
-    "Spanish": "el los las y es que una por con para lo del pero como su más esta usted está ella tu muy",
-    "Italian": "il che di è non una con del sono gli della ma più questo suo anche lei nella hai",
-    "Portuguese": "os que não uma com para da em é se dos mas como você sua mais isso ela ao seu na",
-    "Dutch": "het een en niet van dat ik je op te zijn voor met maar ook aan dit hij wordt deze bij jouw",
-    "Swedish": "och att det som på är av för med inte jag du om ett kan har så din vad",
+    language: frozenset(words.split())
+    for language, words in {
+        "English": "the and to of that is you it for with your are this have not they what but will her his who would "
+        "i my we how can could should when she about from if there or",
+        "German": "der das und ist nicht ich ein eine mit zu auf für dem von sich es wie auch wenn sie haben bist",
+        "French": "le les et est pas vous je une des que pour dans qui avec sur mais votre elle cette nous vos leur",
+        "Spanish": "el los las y es que una por con para lo del pero como su más esta usted está ella tu muy",
+        "Italian": "il che di è non una con del sono gli della ma più questo suo anche lei nella hai",
+        "Portuguese": "os que não uma com para da em é se dos mas como você sua mais isso ela ao seu na",
+        "Dutch": "het een en niet van dat ik je op te zijn voor met maar ook aan dit hij wordt deze bij jouw",
+        "Swedish": "och att det som på är av för med inte jag du om ett kan har så din vad",
+    }.items()
 }
 NAMES_A_LANGUAGE = re.compile(
     r"\b(translat\w*|language|english|german|french|spanish|italian|portuguese|dutch|swedish|latin|greek|russian|arabic"
@@ -75,4 +78,4 @@ def language(text: str) -> str | None:
 def hits(text: str) -> Counter[str]:
     """Function words of each language in a text."""
     words = Counter(re.findall(r"[^\W\d_]+", text.lower()))
-    return Counter({name: sum(words[word] for word in some.split()) for name, some in FUNCTION_WORDS.items()})
+    return Counter({name: sum(words[word] for word in own & words.keys()) for name, own in FUNCTION_WORDS.items()})
