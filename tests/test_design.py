@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ethos.design import Study, cells, preregister, read_plan, read_study, slug
+from ethos.design import Quantity, Study, cells, preregister, read_plan, read_study, slug
 from ethos.errors import ConfigError, StoreError
 from ethos.methods import Stage
 from ethos.train.fit import Training
@@ -70,6 +70,7 @@ def file(tmp_path: Path) -> Path:
         ("smallest_effect = 0.5", "smallest_effect = 0", "smallest_effect"),
         ("[[hypotheses]]", "[[guesses]]", "hypotheses: Field required"),
         ('primary = "knows_when"', 'primary = "leaves_other_requests_alone"', "neither way is better on it"),
+        ('primary = "knows_when"', 'primary = { claim = "knows_when", readout = "wone" }', "cannot be primary"),
         ('primary = "knows_when"', 'primary = "values_cohere"', "cannot be primary"),
         ("max_tokens = 2000\n[[arms]]", "max_tokens = 900\n[[arms]]", "keep different rows"),
         ('name = "sft"\n[[', 'name = "prompted"\n[[', "no arm can be named prompted"),
@@ -99,6 +100,15 @@ def test_a_bad_study_file_names_what_is_wrong(file: Path, tmp_path: Path, old: s
     with pytest.raises(ConfigError) as caught:
         read_study(broken)
     assert message in str(caught.value)
+
+
+def test_the_primary_claim_is_what_its_verdict_rests_on_or_a_readout_by_name(file: Path) -> None:
+    assert read_study(file).primary == Quantity(claim="knows_when", readout="crossed")
+    named = '{ claim = "knows_when", readout = "won", splits = ["consent"] }'
+    file.write_text(file.read_text().replace('"knows_when"', named, 1))
+    primary = read_study(file).primary
+    assert (primary.line.label, primary.line.unit, primary.line.better) == ("won, consent", "share of items", "higher")
+    assert Quantity(claim="carries_over", readout="pole").line.better == "higher"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.name)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import RETRAINS
 from ethos import scoring
 from ethos.bench.battery import CLAIMS, find_claim
 from ethos.bench.claim import BEYOND_CONTEXT, Score, pick
@@ -28,6 +27,7 @@ from ethos.subjects import Found, find_subject
 REASONER = Asked(
     BenchSettings(), read_constitution("virtuous-reasoner"), Items(), read_recorded("virtuous-reasoner"), seed=0
 )
+RETRAINS = "survives_fine_tuning"
 ANYONE = Subject(name="anyone", base="tiny")
 
 
@@ -52,13 +52,24 @@ SHARING = ("knows_when", "shows_the_character", "holds_under_pressure")
 """Claims that score the same crossed items, among others."""
 
 
-def scored(found: Found, folder: Path, claims: Sequence[str], items: Items) -> dict[str, bytes]:
+def scored(
+    found: Found, folder: Path, claims: Sequence[str], items: Items, *, per_split: int | None = None
+) -> dict[str, bytes]:
     """The bytes of a subject's scores, by claim."""
-    run = Run(folder)
+    run, settings = Run(folder), BenchSettings(claims=tuple(claims), per_split=per_split)
     with run.opened(), closing(ReplyCache(folder / "requests.sqlite")) as cache:
-        ruler = Ruler(REASONER._replace(settings=BenchSettings(claims=tuple(claims)), items=items), run, cache)
+        ruler = Ruler(REASONER._replace(settings=settings, items=items), run, cache)
         folders = measure(ruler, found.subject, found.base, found.adapter).folders
     return {claim: (folders[claim] / SCORES).read_bytes() for claim in claims}
+
+
+def test_every_claim_scores_what_its_verdict_rests_on(tiny_run: Path, tmp_path: Path) -> None:
+    """On the written items; later training and the classifier of writers have tests of their own."""
+    claims = [name for name in CLAIMS if name not in (RETRAINS, "can_be_told_apart")]
+    found = scored(find_subject(str(tiny_run)), tmp_path, claims, Items(), per_split=2)
+    for claim, text in found.items():
+        readouts = {Score.model_validate_json(line).readout for line in text.decode().splitlines()}
+        assert {part.readout for part in CLAIMS[claim].deciding if part.better} - {"slope"} <= readouts, claim
 
 
 def test_items_that_claims_share_are_read_once_and_to_the_same_bytes(

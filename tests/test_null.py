@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from conftest import few_rows
-from ethos.bench.battery import CLAIMS
 from ethos.design import Study, cells, read_study
 from ethos.report.study.cells import Shifts, line_shifts, pooled, read_cells
 from ethos.report.study.comparing import winner
@@ -48,7 +47,7 @@ def test_shuffled_labels_seldom_make_a_winner(tiny_base: Path, tmp_path: Path) -
     study = tiny(read_study(ROOT / "studies" / "null.toml"), tiny_base, few_rows(tmp_path))
     assert study.common.mixture.labels == "shuffled"
     run_study(study, tmp_path / "study")
-    shifts = line_shifts(read_cells(tmp_path / "study", cells(study)), study.primary, CLAIMS[study.primary].deciding[0])
+    shifts = line_shifts(read_cells(tmp_path / "study", cells(study)), study.primary.claim, study.primary.line)
     arms, rng = [arm.name for arm in study.arms], random.Random(0)
     for arm in (*arms, "neutral"):
         print(f"{arm}: {pooled(shifts, arm)} over {len(study.seeds)} seeds")

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conftest import few_rows
+from conftest import PROCESSES, few_rows
 from ethos.cli import app
 from ethos.design import STORE, Budget, Cell, cells, preregister, read_study
 from ethos.engines import Engine, outcomes
@@ -126,16 +125,15 @@ def test_a_pool_of_processes_makes_the_same_bytes(done: Path, file: Path, tmp_pa
 
 
 def test_a_killed_study_resumes_to_the_same_bytes(done: Path, file: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ethos", "study", "run", str(file), "--out", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = PROCESSES.Process(target=run_study, args=(read_study(file), tmp_path))
+    process.start()
     began = time.monotonic()
     while not any((tmp_path / STORE).glob("preference/*.partial")):
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() - began < 120
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     run_study(read_study(file), tmp_path)
     assert scores(tmp_path) == scores(done)
 

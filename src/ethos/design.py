@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ethos.bench.battery import find_claim
+from ethos.bench.claim import CONTRASTS, Deciding
 from ethos.config import RunConfig
 from ethos.data.preferences import Labels, Mixture
 from ethos.errors import ConfigError, DataError, StoreError
@@ -120,6 +121,21 @@ class Quantity(Record):
     def _known(cls, name: str) -> str:
         return find_claim(name).name
 
+    @property
+    def line(self) -> Deciding:
+        """The same as a line of its claim; where no verdict rests on it, only a contrast has a better direction."""
+        own = next((part for part in find_claim(self.claim).deciding if part.readout == self.readout), None)
+        label = ", ".join((self.readout, *(self.splits or ())))
+        if own is None:
+            return Deciding(label, self.readout, self.splits, better="higher" if self.readout in CONTRASTS else None)
+        return own if own.splits == self.splits else own._replace(label=label, splits=self.splits)
+
+
+def deciding(claim: str) -> Quantity:
+    """What the verdict of a claim rests on first."""
+    part = find_claim(claim).deciding[0]
+    return Quantity(claim=find_claim(claim).name, readout=part.readout, splits=part.splits)
+
 
 class Hypothesis(Record):
     """What is expected, in a sentence that could turn out wrong."""
@@ -164,10 +180,10 @@ class Study(Record):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     hypotheses: tuple[Hypothesis, ...] = Field(min_length=1)
-    primary: str = "knows_when"
-    """The claim that arms are compared on."""
+    primary: Quantity = Field(deciding("knows_when"))
+    """What arms are compared on; a claim's name stands for what its verdict rests on first."""
     smallest_effect: float = Field(gt=0)
-    """Difference between arms, in the primary claim's unit, below which it would not matter."""
+    """Difference between arms, in the primary quantity's unit, below which it would not matter."""
     constitutions: tuple[str, ...] = Field(("virtuous-reasoner",), min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     budget: Budget | None = Field(None, exclude_if=lambda budget: budget is None)
@@ -177,13 +193,19 @@ class Study(Record):
     """Arms that a winner must beat and that cannot win."""
     arms: tuple[Arm, ...] = Field(min_length=1)
 
+    @field_validator("primary", mode="before")
+    @classmethod
+    def _whole(cls, given: object) -> object:
+        return deciding(given) if isinstance(given, str) else given
+
     @field_validator("primary")
     @classmethod
-    def _comparable(cls, name: str) -> str:
-        claim = find_claim(name)
-        if claim.deciding[0].better is None:
-            raise ValueError(f"{name} cannot be primary: neither way is better on it, or it is no mean over items")
-        return claim.name
+    def _comparable(cls, primary: Quantity) -> Quantity:
+        if primary.line.better is None:
+            raise ValueError(
+                f"{primary.claim} cannot be primary: neither way is better on it, or it is no mean over items"
+            )
+        return primary
 
     @model_validator(mode="after")
     def _named(self) -> "Study":
@@ -215,11 +237,11 @@ class Study(Record):
         limits = {shortest_limit(arm.stages, self.common.neutral) for arm in self.arms}
         if len(limits) > 1:
             raise ValueError(f"arms would keep different rows: their shortest max_tokens are {sorted(limits)}")
-        asked = {quantity.claim for hypothesis in self.hypotheses for quantity in hypothesis.quantities}
+        asked = {quantity.claim for quantity in self.quantities[1:]}
         if unasked := sorted(asked - {*self.common.bench.claims}):
             raise ValueError(f"hypotheses read claims that are not in common.bench.claims: {', '.join(unasked)}")
-        if self.primary not in self.common.bench.claims:
-            raise ValueError(f"the primary claim {self.primary!r} is not in common.bench.claims")
+        if self.primary.claim not in self.common.bench.claims:
+            raise ValueError(f"the primary claim {self.primary.claim!r} is not in common.bench.claims")
         trainings = [s for arm in self.arms for s in arm.stages if isinstance(s, Training)] + [self.common.neutral]
         if self.budget and any(each.optimisation.epochs != 1 or each.optimisation.tokens for each in trainings):
             raise ValueError("the budget says how far every arm trains: leave out epochs and tokens")
@@ -237,6 +259,11 @@ class Study(Record):
             both = {*own} & {*(other.constitutions or self.constitutions)}
             if both and arm.demonstrated and other.demonstrated and {*arm.demonstrated} != {*other.demonstrated}:
                 raise ValueError(f"arms {arm.name} and {other.name} demonstrate different traits of {both.pop()}")
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        """All that arms are compared on, the primary one first."""
+        return [self.primary, *(quantity for hypothesis in self.hypotheses for quantity in hypothesis.quantities)]
 
     def labels(self, arm: Arm) -> Labels:
         """Which labels an arm's contrasts have."""

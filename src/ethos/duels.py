@@ -110,10 +110,9 @@ def agreement(duels: Sequence[Duel], *, seed: int = 0) -> Estimate:
     x_NN, y_NN = _matrices(duels, _names(duels))
     rng = np.random.default_rng(seed)
     num = len(x_NN)
-    weights_RN = rng.multinomial(num, np.full(num, 1 / num), RESAMPLES)
-    found = [_about_zero(x_NN, y_NN, np.outer(w_N, w_N)) for w_N in weights_RN]
-    low, high = np.percentile(found, [2.5, 97.5])
-    return Estimate(_about_zero(x_NN, y_NN, np.ones_like(x_NN)), float(low), float(high), len(duels))
+    weights_RN = rng.multinomial(num, np.full(num, 1 / num), RESAMPLES).astype(np.float64)
+    low, high = np.percentile(_about_zero(x_NN, y_NN, weights_RN), [2.5, 97.5])
+    return Estimate(float(_about_zero(x_NN, y_NN, np.ones((1, num)))[0]), float(low), float(high), len(duels))
 
 
 def agreement_p(duels: Sequence[Duel], *, seed: int = 0) -> float:
@@ -121,7 +120,7 @@ def agreement_p(duels: Sequence[Duel], *, seed: int = 0) -> float:
     x_NN, y_NN = _matrices(duels, _names(duels))
     rng, seen = np.random.default_rng(seed), (x_NN * y_NN).sum()  # relabelling leaves the scale of either as it is
     orders = (rng.permutation(len(x_NN)) for _ in range(RESAMPLES))
-    as_good = sum((x_NN * y_NN[order[:, None], order]).sum() >= seen for order in orders)
+    as_good = sum(bool((x_NN * y_NN[order[:, None], order]).sum() >= seen) for order in orders)
     return (as_good + 1) / (RESAMPLES + 1)
 
 
@@ -134,9 +133,10 @@ def corrected(across: Sequence[Duel], again: Sequence[Duel], halves: Sequence[Du
     """
     names = _names(across)
     pairs = [_matrices(duels, names) for duels in (across, again, halves)]
-    weights_RN = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    drawn_R3 = np.array([[_about_zero(x, y, np.outer(w_N, w_N)) for x, y in pairs] for w_N in weights_RN])
-    r, *reliable = (_about_zero(x, y, np.ones_like(x)) for x, y in pairs)
+    num, rng = len(names), np.random.default_rng(seed)
+    weights_RN = rng.multinomial(num, np.full(num, 1 / num), RESAMPLES).astype(np.float64)
+    drawn_R3 = np.stack([_about_zero(x, y, weights_RN) for x, y in pairs], axis=1)
+    r, *reliable = (float(_about_zero(x, y, np.ones((1, num)))[0]) for x, y in pairs)
     for what, mean, drawn_R in zip(
         ("the first asked again", "halves of the second"), reliable, drawn_R3[:, 1:].T, strict=True
     ):
@@ -166,6 +166,11 @@ def _matrices(duels: Sequence[Duel], names: Mapping[str, int]) -> tuple[Floats, 
     return x_NN, y_NN
 
 
-def _about_zero(x_NN: Floats, y_NN: Floats, weights_NN: Floats) -> float:
-    scale = math.sqrt(float((weights_NN * x_NN**2).sum() * (weights_NN * y_NN**2).sum()))
-    return float((weights_NN * x_NN * y_NN).sum()) / scale if scale else 0.0
+def _about_zero(x_NN: Floats, y_NN: Floats, weights_RN: Floats) -> Floats:
+    """Correlation about zero, (R,), each pair counted as often as both its names; 0 where a measure is all zeros."""
+
+    def total_R(of_NN: Floats) -> Floats:
+        return np.asarray(((weights_RN @ of_NN) * weights_RN).sum(1))
+
+    scale_R = np.sqrt(total_R(x_NN**2) * total_R(y_NN**2))
+    return np.divide(total_R(x_NN * y_NN), scale_R, out=np.zeros_like(scale_R), where=scale_R > 0)

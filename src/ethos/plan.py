@@ -11,6 +11,7 @@ from transformers import AutoConfig
 
 from ethos import models, scoring
 from ethos.bench.battery import find_claim
+from ethos.bench.carries_over import CLAIM as ELSEWHERE
 from ethos.bench.item_files import thinned
 from ethos.bench.items import Crossed, Triple
 from ethos.bench.knows_when import CLAIM as JUDGEMENT
@@ -104,14 +105,18 @@ def render_grid(study: Study, root: Path) -> str:
 
 
 def power(study: Study) -> list[str]:
-    """Of each constitution: how far items may differ for the smallest effect to be seen, where crossed ones decide."""
-    if study.primary != JUDGEMENT.name:
-        return []
-    told = []
+    """Of each constitution: how far items may differ for the smallest effect to be seen, where contrasts decide."""
+    primary, told = study.primary, list[str]()
+    if primary.claim not in (JUDGEMENT.name, ELSEWHERE.name):
+        return told
     for constitution in study.constitutions:
         config = next(cell.config for cell in cells(study) if cell.constitution == constitution)
-        items = thinned(inputs_of(config).items.load("crossed", Crossed), study.common.bench.per_split)
-        count = sum(item.split in JUDGED for item in items)
+        load, most = inputs_of(config).items.load, study.common.bench.per_split
+        if primary.readout in ("crossed", "won"):
+            splits = [item.split for item in thinned(load("crossed", Crossed), most)]
+        else:
+            splits = [item.split for item in thinned(load("triples", Triple), most)]
+        count = sum(split in (primary.splits or JUDGED) for split in splits)
         if count:
             spread = study.smallest_effect / detectable(1.0, count)
             told.append(

@@ -307,27 +307,27 @@ def test_many_requests_keep_a_slow_server_busy_and_no_more_than_asked_for(serve:
     assert 30 <= server.peak <= 32
 
 
-def ask_all(url: str, store: Path) -> None:
-    """Five hundred requests; what came back, in a file beside the store."""
-    requests = [Request(messages=[user(f"question {i}")], max_tokens=8) for i in range(500)]
+def ask_all(url: str, store: Path, count: int) -> None:
+    """So many requests; what came back, in a file beside the store."""
+    requests = [Request(messages=[user(f"question {i}")], max_tokens=8) for i in range(count)]
     with closing(ReplyCache(store)) as opened:
         replies = ask(Teacher(url=url, model="m", concurrency=4), requests, opened, label="teacher")
     store.with_suffix(".jsonl").write_text(to_jsonl(replies))
 
 
-@pytest.mark.parametrize("moments", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "moments"), [(150, 3), pytest.param(500, 30, marks=pytest.mark.slow)])
 def test_a_process_killed_at_random_moments_loses_what_was_in_flight_alone(
-    moments: int, serve: Any, tmp_path: Path
+    count: int, moments: int, serve: Any, tmp_path: Path
 ) -> None:
     server, quiet, rng = serve(latency=0.01), serve(), random.Random(moments)
 
     def asking(server: Server, store: str) -> ForkServerProcess:
-        process = PROCESSES.Process(target=ask_all, args=(server.url, tmp_path / store))
+        process = PROCESSES.Process(target=ask_all, args=(server.url, tmp_path / store, count))
         process.start()
         return process
 
     kills = 0
-    for target in sorted(rng.sample(range(1, 500), moments)):
+    for target in sorted(rng.sample(range(1, count), moments)):
         process = asking(server, "killed")
         while server.asked.total() < target and process.is_alive():
             time.sleep(0.001)
@@ -342,9 +342,9 @@ def test_a_process_killed_at_random_moments_loses_what_was_in_flight_alone(
     killed, whole = ((tmp_path / store).with_suffix(".jsonl").read_bytes() for store in ("killed", "whole"))
     assert kills >= 0.9 * moments
     assert killed == whole  # byte for byte
-    assert len(whole.splitlines()) == quiet.asked.total() == 500
-    assert len(server.asked) == 500
-    assert server.asked.total() <= 500 + 4 * kills  # at most what was in flight at each kill
+    assert len(whole.splitlines()) == quiet.asked.total() == count
+    assert len(server.asked) == count
+    assert server.asked.total() <= count + 4 * kills  # at most what was in flight at each kill
 
 
 def test_a_teacher_writes_contrasts_through_the_command_line_and_is_asked_nothing_twice(

@@ -51,6 +51,9 @@ def unscored_if_nan(score: Score) -> Score:
     return score.model_copy(update={"value": None, "reason": score.reason or BEYOND_CONTEXT})
 
 
+CONTRASTS = ("crossed", "pole", "voice")
+"""Readouts of which more is always towards the character."""
+
 Tune = Callable[[Sequence[Sequence[Conversation]]], Iterator[Loaded]]
 """Conversations leg by leg → the subject after each leg of training on them, one adapter through all legs."""
 

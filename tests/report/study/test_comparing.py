@@ -78,7 +78,7 @@ def test_where_lower_is_better_the_lowest_arm_wins() -> None:
 @pytest.mark.parametrize("num_arms", [2, 3])
 def test_null_studies_rarely_name_a_winner(num_arms: int) -> None:
     """Arms that differ by luck alone: of the training seed, of an item with an arm, and of both."""
-    named, studies, arms = 0, 150, [f"arm-{place}" for place in range(num_arms)]
+    named, studies, arms = 0, 100, [f"arm-{place}" for place in range(num_arms)]
     for number in range(studies):
         rng = np.random.default_rng(number)
         spread_S, spread_I, noise = 0.1 * rng.random(), 0.5 * rng.random(), 0.2

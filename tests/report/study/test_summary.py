@@ -67,6 +67,18 @@ def test_each_point_of_a_frontier_is_the_rows_of_the_table(found: Character) -> 
         assert point.across == found.beside[2].estimates[point.name]
 
 
+def test_arms_are_compared_on_what_the_plan_names(tmp_path: Path) -> None:
+    root, plan, states = made_study(tmp_path, {"sft": 0.0, "dpo": 0.3}, claims=WITH_ABILITIES)
+    primary = Quantity(claim="carries_over", readout="crossed", splits=("role", "domain"))
+    plan = plan.model_copy(update={"study": plan.study.model_copy(update={"primary": primary})})
+    found = summarise_study(root, plan, states).characters[0]
+    (row,) = [row for row in found.rows if row.label == "crossed, role, domain"]
+    assert row.num_items == "48"
+    assert {point.name: point.up for point in found.frontiers[0].points} == row.estimates
+    assert found.frontiers[0].up == "carries over: crossed, role, domain, nats/token"
+    assert "(crossed, role, domain)" in write_study(root, plan, states).with_name("study.md").read_text()
+
+
 def test_ability_loss_is_base_minus_subject_over_both_readouts(found: Character) -> None:
     rows = {row.label: row for row in found.rows if row.claim == "keeps_its_abilities"}
     for name in found.columns:

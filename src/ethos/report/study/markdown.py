@@ -17,8 +17,9 @@ def markdown(summary: StudySummary) -> str:
     parts = [
         f"# Study {study.name}",
         f"{summary.num_finished} of {len(summary.states)} cells finished: {len(study.arms)} arms ×"
-        f" {len(study.constitutions)} constitutions × {len(study.seeds)} seeds. Primary claim: `{study.primary}`;"
-        f" differences below {study.smallest_effect:g} would not matter. Plan {plan.digest()}.",
+        f" {len(study.constitutions)} constitutions × {len(study.seeds)} seeds. Primary claim:"
+        f" `{study.primary.claim}` ({study.primary.line.label}); differences below {study.smallest_effect:g} would"
+        f" not matter. Plan {plan.digest()}.",
     ]
     if plan.amendments:
         parts += ["## Amended after the plan was written", bullets(map(plain, plan.amendments))]

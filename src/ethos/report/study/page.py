@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ethos.bench.battery import CLAIMS
 from ethos.bench.validity import legend
 from ethos.design import Cell, Plan, State
 from ethos.report.page import render
@@ -32,7 +31,7 @@ def page(summary: StudySummary) -> str:
         "study.html.jinja",
         s=summary,
         study=study,
-        primary=CLAIMS[study.primary].deciding[0],
+        primary=study.primary.line,
         frontier=frontier,
         told=told,
         seen=SEEN,

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ethos.bench.battery import CLAIMS
 from ethos.bench.carries_over import OUTSIDE
 from ethos.bench.claim import Deciding
 from ethos.design import Cell, Plan, Quantity, State, Study, slug
@@ -155,13 +154,11 @@ def summarise_study(root: Path, plan: Plan, states: Sequence[tuple[Cell, State]]
 
 def _character(plan: Plan, constitution: str, done: Sequence[Done]) -> Character:
     study = plan.study
-    part = CLAIMS[study.primary].deciding[0]
 
     @cache
     def shifts_on(quantity: Quantity | None) -> Shifts:
-        line = part if quantity is None else _line(quantity)
-        claim = study.primary if quantity is None else quantity.claim
-        return better_up(line_shifts(done, claim, line), line)
+        asked = quantity or study.primary
+        return better_up(line_shifts(done, asked.claim, asked.line), asked.line)
 
     gains, found = shifts_on(None), judged(study, shifts_on)
     arms = study.arms_for(constitution)
@@ -173,21 +170,15 @@ def _character(plan: Plan, constitution: str, done: Sequence[Done]) -> Character
         judged=[each for each in found if each.hypothesis.claimed_by is None],
         claimed=[each for h in study.hypotheses for each in found if each.hypothesis is h and h.claimed_by],
         by_luck=[(name, rate) for name, rate in luck if rate is not None],
-        frontiers=_frontiers(done, gains, _axis(study.primary, part)),
+        frontiers=_frontiers(done, gains, _axis(study.primary)),
         columns=names(done),
-        rows=[row for claim in study.common.bench.claims for row in _rows(done, claim)],
+        rows=[row for claim in study.common.bench.claims for row in _rows(done, claim, study.quantities)],
         beside=_beside(done),
         traits=_by_trait(study, constitution, done),
         costs=costs(done),
         dropped=dropped(done),
         unscored=unscored(done),
     )
-
-
-def _line(quantity: Quantity) -> Deciding:
-    """A quantity as a line of its claim; what no verdict rests on has no better direction."""
-    own = [part.better for part in CLAIMS[quantity.claim].deciding if part.readout == quantity.readout]
-    return Deciding(quantity.readout, quantity.readout, quantity.splits, better=own[0] if own else None)
 
 
 def _by_trait(study: Study, constitution: str, done: Sequence[Done]) -> list[Row]:
@@ -208,18 +199,21 @@ def _by_trait(study: Study, constitution: str, done: Sequence[Done]) -> list[Row
     return [row for row in rows if any(row.estimates.values())]
 
 
-def _axis(claim: str, part: Deciding) -> str:
+def _axis(primary: Quantity) -> str:
+    part = primary.line
     turned = ", turned so that up is better" if part.better == "lower" else ""
-    return f"{claim.replace('_', ' ')}: {part.label}, {part.unit}{turned}"
+    return f"{primary.claim.replace('_', ' ')}: {part.label}, {part.unit}{turned}"
 
 
 def _row(claim: str, part: Deciding, shifts: Shifts, columns: Sequence[str]) -> Row:
     return Row(claim, part.label, part.unit, {name: pooled(shifts, name) for name in columns})
 
 
-def _rows(done: Sequence[Done], claim: str) -> list[Row]:
-    """A row a line; those that no score of its own makes (a slope, a correlation) are left out."""
-    rows = [_row(claim, part, line_shifts(done, claim, part), names(done)) for part in lines_of(claim)]
+def _rows(done: Sequence[Done], claim: str, asked: Sequence[Quantity]) -> list[Row]:
+    """A row a line, those that the study asks for among them; what no score of its own makes (a slope, a correlation)
+    is left out."""
+    parts = {part.label: part for part in [*lines_of(claim), *(each.line for each in asked if each.claim == claim)]}
+    rows = [_row(claim, part, line_shifts(done, claim, part), names(done)) for part in parts.values()]
     return [row for row in rows if any(row.estimates.values())]
 
 
