@@ -162,6 +162,8 @@ SOME_CLAIMS = [
     "carries_over",
     "leaves_other_requests_alone",
     "holds_under_pressure",
+    "prefers_its_own_traits",
+    "acts_as_it_speaks",
     "values_cohere",
     "keeps_its_abilities",
     "writes_coherently",

@@ -349,6 +349,6 @@ def test_a_real_run_is_read_whole(tiny_run: Path, tmp_path: Path) -> None:
     validate([tiny_run], tmp_path)
     found = Validity.model_validate_json((tmp_path / RESULTS).read_text())
     read = {line.claim for line in found.lines}
-    assert {"knows_when", "holds_under_pressure", "writes_coherently", "keeps_its_abilities"} <= read
+    assert {"knows_when", "holds_under_pressure", "carries_over", "keeps_its_abilities"} <= read
     assert "acts_as_it_speaks" not in read  # a correlation, and no mean over items
     assert {(bias.claim, bias.readout) for bias in found.biases} >= {("prefers_its_own_traits", "position")}
