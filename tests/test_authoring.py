@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ethos.authoring import diff, import_oct, scaffold, to_toml
-from ethos.constitution import SHIPPED, Constitution, Trait, lint, read_constitution
+from ethos.constitution import SHIPPED, Constitution, Trait, lint, read_constitution, read_written
 from ethos.errors import ConstitutionError, DataError
 
 TEXT = st.text(alphabet=st.characters(codec="utf-8"), min_size=1, max_size=40)
@@ -55,6 +55,10 @@ def test_a_scaffold_reads_and_its_gaps_are_found(tmp_path: Path) -> None:
     found = {(finding.rule, finding.where) for finding in lint(read_constitution(str(file)))}
     assert ("to-do", "trait 'asks-first'") in found
     assert ("to-do", "trait 'second-trait'") in found
+    with pytest.raises(
+        ConstitutionError, match=r"texts say TODO: 5 of asks-first, 4 of second-trait\nhint: write them"
+    ):
+        read_written(str(file))
 
 
 @pytest.mark.parametrize("name", ["Kind", "../kind", "", "a b"])

@@ -154,6 +154,21 @@ def read_constitution(name: str) -> Constitution:
         raise ConstitutionError(str(error)) from error
 
 
+def read_written(name: str) -> Constitution:
+    """The same for work that costs something: refused while a text of a trait says TODO."""
+    constitution = read_constitution(name)
+    if unfinished := {trait.name: count for trait in constitution.trait if (count := _to_do(trait))}:
+        told = ", ".join(f"{count} of {trait}" for trait, count in unfinished.items())
+        raise ConstitutionError(f"{name}: texts say TODO: {told}", hint=f"write them; ethos constitution check {name}")
+    return constitution
+
+
+def _to_do(trait: Trait) -> int:
+    """How many texts of a trait are still to be written."""
+    texts = [trait.statement, trait.why, trait.opposite, *(t for some in trait.prompts.values() for t in some)]
+    return sum("TODO" in text for text in texts)
+
+
 def recorded_folder(name: str) -> Path:
     """The folder with a constitution's recorded teacher data."""
     return find_constitution(name).with_suffix("")
@@ -184,8 +199,7 @@ def lint(constitution: Constitution) -> list[Finding]:
 def _wording(constitution: Constitution) -> Iterator[Finding]:
     for trait in constitution.trait:
         where = f"trait {trait.name!r}"
-        texts = [trait.statement, trait.why, trait.opposite, *(t for some in trait.prompts.values() for t in some)]
-        if unfinished := sum("TODO" in text for text in texts):
+        if unfinished := _to_do(trait):
             yield Finding(rule="to-do", where=where, message=f"{unfinished} texts say TODO", hint="write them")
         if not re.match(r"(I|My|When|If|Where|Before|Even|With)\b", trait.statement):
             yield Finding(

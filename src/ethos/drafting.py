@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from ethos.authoring import ASKS_FIRST, begun, refuse_existing, to_toml
-from ethos.constitution import DEEP_KEY, Constitution, Finding, Split, lint, read_constitution
+from ethos.constitution import DEEP_KEY, Constitution, Finding, Split, lint, read_written
 from ethos.data.answers import follow_up, longest, unfenced
 from ethos.data.widening import ALIKE, ROUNDS, Widened, widen
 from ethos.errors import ConstitutionError
@@ -140,7 +140,7 @@ class Wish(NamedTuple):
 
 def foresee_widening(name: str, wish: Wish, teacher: AnyTeacher, *, out: Path, prices: Prices | None) -> str:
     """What `widen_constitution` would ask, in words; every refusal asked about again. Writes nothing."""
-    constitution, store = _renamed(read_constitution(name), out), out.with_suffix("") / REPLIES
+    constitution, store = _renamed(read_written(name), out), out.with_suffix("") / REPLIES
     with closing(ReplyCache(store if store.exists() else Path(":memory:"))) as cache:
         try:
             _widened(constitution, wish, stored(teacher, cache))
@@ -156,7 +156,7 @@ def _widened(constitution: Constitution, wish: Wish, ask: Ask) -> Widened:
 
 def widen_constitution(name: str, wish: Wish, teacher: AnyTeacher, *, out: Path) -> str:
     """Write a constitution with more prompts to `out`, a new file; what was added and refused, in words."""
-    constitution = _renamed(read_constitution(name), out)
+    constitution = _renamed(read_written(name), out)
     folder = out.with_suffix("")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from ethos.bench.contamination import contaminated
 from ethos.bench.derived import hold_out
 from ethos.bench.item_files import Items, all_items_digest
 from ethos.config import RunConfig
-from ethos.constitution import Constitution, read_constitution
+from ethos.constitution import Constitution, read_written
 from ethos.data.files import CONVERSATIONS, DOCUMENTS, PREFERENCES, REPLAY, read_rows
 from ethos.data.filters import short_enough
 from ethos.data.introspection import recorded_conversations, replay_conversations
@@ -223,7 +223,7 @@ def read_inputs(config: RunConfig) -> Inputs:
 
 def read_taught(config: RunConfig, name: str) -> tuple[Taught, Items]:
     """A constitution with what it may be trained on, and with its items."""
-    constitution = read_constitution(name)
+    constitution = read_written(name)
     held = hold_out(config.bench.items, constitution, read_recorded(name))
     rows = digest_of([row for rows in held.trainable for row in rows])
     return Taught(constitution, held.trainable, constitution.digest(), rows), held.items

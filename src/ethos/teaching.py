@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ethos import scoring
 from ethos.bench.contamination import contamination, item_texts, sealed_runs
-from ethos.constitution import Constitution, read_constitution, recorded_folder
+from ethos.constitution import Constitution, read_written, recorded_folder
 from ethos.data import crossing, describing, generation
 from ethos.data.generation import SEALED, Barred, Generated, Order
 from ethos.data.novelty import Known
@@ -45,7 +45,7 @@ def write_contrasts(
 
     `teacher` is a model behind HTTP, or a subject on this machine. Raises BudgetSpent at a cap.
     """
-    written, path = read_constitution(constitution), _place(constitution, order, teacher, out)
+    written, path = read_written(constitution), _place(constitution, order, teacher, out)
     folder = path.parent
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def foresee(
     constitution: str, order: Order, teacher: AnyTeacher, *, out: Path | None, prices: Prices | None = None
 ) -> str:
     """What `write_contrasts` would ask, in words: requests, tokens, dollars, minutes. Writes nothing."""
-    written, path = read_constitution(constitution), _place(constitution, order, teacher, out)
+    written, path = read_written(constitution), _place(constitution, order, teacher, out)
     store = path.parent / REPLIES
     with closing(ReplyCache(store if store.exists() else Path(":memory:"))) as cache:
         gap = _gap(written, order, teacher, cache)
@@ -85,7 +85,7 @@ def shard(constitution: str, order: Order, teacher: AnyTeacher, *, out: Path | N
             "shards are for teachers that are asked as OpenAI's are",
             hint="give the URL that `data generate` will get; nothing is sent to it",
         )
-    written, path = read_constitution(constitution), _place(constitution, order, teacher, out)
+    written, path = read_written(constitution), _place(constitution, order, teacher, out)
     folder = path.parent / SHARDS
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
