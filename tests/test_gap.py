@@ -109,6 +109,16 @@ def test_the_gap_is_what_the_teacher_sees_more_than_its_student(given: Given, ti
         assert found.low < found.high
 
 
+def test_what_was_asked_once_is_kept_for_whoever_asks_again(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(given, [contrast(*told) for told in TOLD])
+    given = given._replace(scores=tmp_path / "scores.sqlite")
+    first = measured(ConstitutionalRL(), "constitution", given)
+    monkeypatch.setattr("ethos.scoring.score", lambda *_, **__: pytest.fail("a model was asked again"))
+    assert measured(DistillationTraining(), "constitution", given) == first
+
+
 def test_a_teacher_passes_where_it_shows_more_and_stops_the_run_where_it_does_not(
     given: Given, tiny_base: Path, louder: Path, tmp_path: Path
 ) -> None:

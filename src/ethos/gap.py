@@ -17,6 +17,7 @@ a reply without the constitution finds it likelier without it, by construction.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -28,14 +29,14 @@ from ethos.data.files import read_rows
 from ethos.data.preferences import Contrasts
 from ethos.errors import UserError
 from ethos.methods import Given, Method, Sees
-from ethos.models import load_subject
+from ethos.models import Subject, load_subject
 from ethos.records import Message, Preference, Record, read_text
 from ethos.stats import Estimate, estimate
 from ethos.store import write_text
 
 GAP = "teacher-gap.json"
-MOST = Contrasts(crossed=128, poles=128, voice=0)
-"""The contrasts it is read on, the first in the run's order: a minute or two of a small model on a processor."""
+MOST = Contrasts(crossed=32, poles=32, voice=0)
+"""The contrasts it is read on, the first in the run's order: a minute or two of a small model on one core."""
 LEAST = 8
 """Fewest contrasts that may decide: of fewer a bootstrap sees too little spread, and a teacher passes by chance."""
 
@@ -100,6 +101,7 @@ def check_gap(stage: Method, given: Given, folder: Path, *, label: str) -> None:
         return
     path = folder / GAP
     if not path.exists():
+        print(f"teacher's gap · {label}", file=sys.stderr, flush=True)
         write_text(path, measured(stage, stage.teacher_sees, given).model_dump_json(indent=2))
     gap = read_gap(path)
     if given.gap_needed and not gap.shown:
@@ -119,15 +121,23 @@ def measured(stage: Method, sees: Sees, given: Given) -> TeacherGap:
     asked = questions(read_rows(given.data).contrasts, sees, given.constitution)
     if not any(len(found) >= LEAST for found in _by_kind([each.row for each in asked]).values()):
         return TeacherGap(sees=sees, found=())
+    student = models.subject("student", given.base_name, models.reading_digest(given.base), given.on)
+    teacher, base, adapter = student, given.base, given.on
+    if other := stage.elsewhere:
+        teacher = models.subject("teacher", models.base_digest(other), models.reading_digest(other), None)
+        base, adapter = other, None
     with models.enough_memory("take a smaller teacher, or a machine with more memory"):
-        who = models.subject("student", given.base_name, models.reading_digest(given.base), given.on)
-        loaded = load_subject(given.base, who, given.on)
-        students = pair_margins(loaded, [(each.student, *each.replies) for each in asked])
-        if other := stage.elsewhere:
-            who = models.subject("teacher", models.base_digest(other), models.reading_digest(other), None)
-            loaded = load_subject(other, who, None)
-        teachers = pair_margins(loaded, [(each.teacher, *each.replies) for each in asked])
+        students = _margins(student, given.base, given.on, [(each.student, *each.replies) for each in asked], given)
+        teachers = _margins(teacher, base, adapter, [(each.teacher, *each.replies) for each in asked], given)
     return TeacherGap(sees=sees, found=tuple(_found([each.row for each in asked], teachers, students)))
+
+
+def _margins(
+    who: Subject, base: Path, adapter: Path | None, cases: Sequence[tuple[list[Message], str, str]], given: Given
+) -> list[float]:
+    """How much likelier one finds each first reply."""
+    with models.kept_scores(given.scores, who) as cache:
+        return pair_margins(load_subject(base, who, adapter)._replace(cache=cache), cases)
 
 
 def questions(contrasts: Sequence[Preference], sees: Sees, constitution: Constitution) -> list[Question]:

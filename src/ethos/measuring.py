@@ -29,10 +29,10 @@ from ethos.train.loop import train
 from ethos.train.lora import LoraSettings
 from ethos.train.schedule import Optimisation
 from ethos.train.supervised import conversation_units, sft_objective
-from ethos.units import ScoreCache
+from ethos.units import KEPT
 
-SCORES, KEPT = "scores.jsonl", "scores.sqlite"
-"""A claim's numbers, and the file in the store with every log-probability they are made of (see units.py)."""
+SCORES = "scores.jsonl"
+"""A claim's numbers."""
 LATER = "later"
 LATER_SHAPE, LATER_STEPS = LoraSettings(rank=8), Optimisation(learning_rate=3e-4, units_per_step=4)
 """How a subject is trained on, for claims that ask what is left of it: bump their versions with any change here."""
@@ -124,8 +124,7 @@ def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) ->
             write_text(folder / SCORES, to_jsonl([_without_items(claim, missing, constitution)]))
             return
         if not opened:
-            kept = ScoreCache(ruler.run.store / KEPT, f"{subject.digest()} {models.fast_dtype()}")
-            at_the_end.callback(kept.close)
+            kept = at_the_end.enter_context(models.kept_scores(ruler.run.store / KEPT, subject))
             opened.append(load_subject(base, subject, adapter)._replace(cache=kept))
         own = opened[0]
         without_prompt = own._replace(chat=models.load_tokenizer_chat(base), cache=None)

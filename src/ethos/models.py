@@ -15,7 +15,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +75,16 @@ class Loaded(NamedTuple):
     cache: ScoreCache | None = None
     """Where its log-probabilities are kept. None for weights or prompts that its digest does not name: a subject that
     is trained further, or its base."""
+
+
+@contextmanager
+def kept_scores(path: Path | None, subject: Subject) -> Iterator[ScoreCache | None]:
+    """What a file keeps of a subject's log-probabilities in this machine's precision; without a path, nothing."""
+    if path is None:
+        yield None
+        return
+    with closing(ScoreCache(path, f"{subject.digest()} {fast_dtype()}")) as cache:
+        yield cache
 
 
 def cache_root() -> Path:

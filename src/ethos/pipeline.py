@@ -42,6 +42,7 @@ from ethos.report.page import write_report
 from ethos.samplers.replies import PROTOCOL, ReplyCache
 from ethos.store import Run, explained, write_text
 from ethos.train import lora
+from ethos.units import KEPT
 
 SUBJECTS = (BASE, PROMPTED, NEUTRAL, TRAINED)
 SAMPLED = (CONVERSATIONS, PREFERENCES)
@@ -176,7 +177,8 @@ def train_stages(
     folders: dict[str, Path] = {}
     adapter: Path | None = None
     for name, stage in config.named_stages.items():
-        make = partial(learn, stage, given(config, inputs, data, cache, on=adapter), label=name)
+        starts_from = given(config, inputs, data, cache, on=adapter, scores=run.store / KEPT)
+        make = partial(learn, stage, starts_from, label=name)
         folders[name] = run.stage(stage.method, keys.stages[name], make)
         if any((folders[name] / file).exists() for file in SAMPLED):  # items may have changed since
             own = ContaminationKey(data=keys.stages[name].digest(), items=keys.contamination.items)
@@ -355,11 +357,19 @@ def refuse_contamination(made: Path, folder: Path) -> None:
     write_text(folder / "checked.json", json.dumps({"rows": len(rows)}))
 
 
-def given(config: RunConfig, inputs: Inputs, data: Path, cache: ReplyCache, *, on: Path | None = None) -> Given:
+def given(
+    config: RunConfig,
+    inputs: Inputs,
+    data: Path,
+    cache: ReplyCache,
+    *,
+    on: Path | None = None,
+    scores: Path | None = None,
+) -> Given:
     """What a training stage starts from; the constitution that it samples with has the traits to be shown alone."""
     shown = inputs.taught.constitution.only(config.mixture.demonstrated)
     needed = config.teacher_gap == "needed"
-    return Given(inputs.base, inputs.base_name, shown, data, on, cache, config.seed, needed)
+    return Given(inputs.base, inputs.base_name, shown, data, on, cache, config.seed, needed, scores)
 
 
 def fit_baseline(config: RunConfig, inputs: Inputs, data: Path, folder: Path) -> None:

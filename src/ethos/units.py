@@ -28,6 +28,8 @@ from ethos.scoring import Model, Prefix
 
 KERNEL = 1
 """Bump with any change that could alter a digit of a score."""
+KEPT = "scores.sqlite"
+"""The file in a store with every log-probability that scores are made of."""
 TOGETHER = 32
 """Units that are kept in one transaction: what a kill may lose."""
 

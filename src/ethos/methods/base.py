@@ -43,6 +43,8 @@ class Given(NamedTuple):
     seed: int
     gap_needed: bool = True
     """Whether a teacher that does not show the character stops the run (see gap.py)."""
+    scores: Path | None = None
+    """The file that keeps log-probabilities for whoever asks for them again."""
 
 
 class Method(Training, ABC):
