@@ -124,8 +124,10 @@ def test_a_pool_of_processes_makes_the_same_bytes(done: Path, file: Path, tmp_pa
     assert scores(tmp_path) == scores(done)
 
 
-def test_a_killed_study_resumes_to_the_same_bytes(done: Path, file: Path, tmp_path: Path) -> None:
-    process = PROCESSES.Process(target=run_study, args=(read_study(file), tmp_path))
+def test_a_killed_study_resumes_at_once_to_the_same_bytes(done: Path, file: Path, tmp_path: Path) -> None:
+    """Its workers die with it, and with them the locks of their cells."""
+    pool = {"engine": Engine(workers=2)}
+    process = PROCESSES.Process(target=run_study, args=(read_study(file), tmp_path), kwargs=pool)
     process.start()
     began = time.monotonic()
     while not any((tmp_path / STORE).glob("preference/*.partial")):
@@ -134,6 +136,7 @@ def test_a_killed_study_resumes_to_the_same_bytes(done: Path, file: Path, tmp_pa
         time.sleep(0.005)
     process.kill()
     process.join()
+    time.sleep(1)  # more than a worker needs to see it
     run_study(read_study(file), tmp_path)
     assert scores(tmp_path) == scores(done)
 

@@ -5,10 +5,12 @@ Artefacts go through the study's folder, which every process must see. A process
 it, and that is run again, from the stage that it was in.
 """
 
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Literal, NamedTuple
 
 import torch
@@ -82,7 +84,19 @@ def _pool(workers: int, threads: int) -> ProcessPoolExecutor:
     """Workers forked from one process that has imported everything and run nothing: they start at once."""
     processes = get_context("forkserver")
     processes.set_forkserver_preload(["ethos.study"])
-    return ProcessPoolExecutor(workers, processes, torch.set_num_threads, (threads,))
+    return ProcessPoolExecutor(workers, processes, _begin, (threads,))
+
+
+def _begin(threads: int) -> None:
+    """A new worker: so many threads, and no life beyond the study's, which may be killed and begun again."""
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)  # in the middle of what it does: a run takes up what was killed
 
 
 def _died() -> EngineError:

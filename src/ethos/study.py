@@ -41,16 +41,21 @@ def run_study(study: Study, root: Path, *, engine: Engine = HERE, amend: bool = 
     todo = [cell for cell in cells(study) if not finished(root, cell)]
     failed: dict[str, UserError] = {}
     for done, (cell, error) in enumerate(outcomes(engine, todo, partial(_run_cell, root.resolve())), 1):
+        told = "done"
         if error:
             failed[cell.name] = error
-        told = "failed" if error else "done"
+            told = f"failed ({_reason(error)})"
         print(f"study {study.name}: {cell.name} {told}, {done} of {len(todo)}", file=sys.stderr, flush=True)
     if failed:
-        reasons = "; ".join(f"{name}: {str(error).splitlines()[0]}" for name, error in failed.items())
+        reasons = "; ".join(f"{name}: {_reason(error)}" for name, error in failed.items())
         raise StudyError(
             f"{len(failed)} of {len(todo)} cells failed: {reasons}",
             hint="mend them and run the same command again: the other cells are finished",
         )
+
+
+def _reason(error: UserError) -> str:
+    return str(error).splitlines()[0]
 
 
 def cell_run(root: Path, cell: Cell) -> Run:
