@@ -340,7 +340,10 @@ def _trains(stage: dict[str, Any]) -> bool:
 
 
 def cells(study: Study) -> list[Cell]:
-    """The grid, seed by seed, so that every arm has its first seed before any has its second."""
+    """The grid, seed by seed, so that every arm has its first seed before any has its second.
+
+    Constitutions take turns: cells of one share most of their work, and those that run side by side wait for it.
+    """
     return [
         Cell(
             arm.name,
@@ -360,8 +363,9 @@ def cells(study: Study) -> list[Cell]:
             ),
         )
         for seed in study.seeds
+        for arm in study.arms
         for constitution in study.constitutions
-        for arm in study.arms_for(constitution)
+        if arm in study.arms_for(constitution)
     ]
 
 

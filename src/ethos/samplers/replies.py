@@ -57,7 +57,7 @@ class ReplyCache:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._explained():
-            self.database = sqlite3.connect(path)
+            self.database = sqlite3.connect(path, timeout=60)
             self.database.execute("PRAGMA journal_mode=WAL")
             self.database.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut, the last replies
             self.database.execute(
