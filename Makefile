@@ -11,7 +11,7 @@ quickstart: .venv/installed
 	$(BIN)/ethos run runs/quickstart.toml --out out/quickstart
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -119,12 +119,7 @@ def test_a_finished_study_computes_nothing(done: Path, file: Path, monkeypatch: 
     run_study(read_study(file), done)
 
 
-def test_a_pool_of_processes_makes_the_same_bytes(done: Path, file: Path, tmp_path: Path) -> None:
-    run_study(read_study(file), tmp_path, engine=Engine(workers=2))
-    assert scores(tmp_path) == scores(done)
-
-
-def test_a_killed_study_resumes_at_once_to_the_same_bytes(done: Path, file: Path, tmp_path: Path) -> None:
+def test_a_killed_pool_resumes_at_once_to_the_bytes_of_one_process(done: Path, file: Path, tmp_path: Path) -> None:
     """Its workers die with it, and with them the locks of their cells."""
     pool = {"engine": Engine(workers=2)}
     process = PROCESSES.Process(target=run_study, args=(read_study(file), tmp_path), kwargs=pool)
@@ -137,7 +132,7 @@ def test_a_killed_study_resumes_at_once_to_the_same_bytes(done: Path, file: Path
     process.kill()
     process.join()
     time.sleep(1)  # more than a worker needs to see it
-    run_study(read_study(file), tmp_path)
+    run_study(read_study(file), tmp_path, engine=Engine(workers=2))
     assert scores(tmp_path) == scores(done)
 
 
