@@ -267,7 +267,7 @@ def test_an_arm_may_be_for_some_constitutions_and_train_on_another(file: Path) -
     file.write_text(text.replace('name = "sft"\n[[', f'name = "sft"\n{own}\n[['))
     study = read_study(file)
     grid = [(cell.constitution, cell.arm) for cell in cells(study) if cell.seed == 0]
-    assert grid == [("neutral", "dpo"), ("good", "sft"), ("good", "dpo")]
+    assert grid == [("good", "sft"), ("neutral", "dpo"), ("good", "dpo")]  # constitutions take turns
     one, other = (next(cell.config for cell in cells(study) if cell.arm == arm) for arm in ("sft", "dpo"))
     assert (one.trained_on, one.mixture.demonstrated) == ("poetic", ("image",))
     assert one.ordinary == other.ordinary

@@ -267,7 +267,7 @@ def test_a_character_can_be_measured_on_its_own_held_out_rows(
     """One with crossed rows of its own, and one that is all tone."""
     claims = ["shows_the_character", "carries_over", "holds_under_pressure", "resolves_conflicts_as_ranked"]
     settings = [f"constitution={name}", f"bench.items={items}", f"bench.claims={claims}", "mixture.conversations=0"]
-    config = read_config(tiny_toml, settings)
+    config = read_config(tiny_toml, [*settings, "bench.per_split=3"])
     config = config.model_copy(update={"stages": config.stages[:1]})
     text = run_experiment(config, Run(tmp_path)).with_name(MARKDOWN).read_text()
     assert "items are derived from the constitution's own recorded rows" in text
