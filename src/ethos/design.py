@@ -68,6 +68,10 @@ class Arm(Record):
         """How many of its stages train; steering does not."""
         return sum(isinstance(stage, Training) for stage in self.stages)
 
+    def is_for(self, constitution: str) -> bool:
+        """Whether the constitution has cells of this arm."""
+        return self.constitutions is None or constitution in self.constitutions
+
     def within(self, budget: Budget | None) -> Stages:
         """The stages, each with its share of a budget."""
         shares = iter(self.shares or [1.0] * self.trained)
@@ -232,6 +236,8 @@ class Study(Record):
         for arm in self.arms:
             check_labels(self.labels(arm), arm.stages)
             self._check_constitutions(arm)
+        for constitution in self.constitutions:
+            self._check_demonstrated(constitution)
         if idle := [constitution for constitution in self.constitutions if not self.arms_for(constitution)]:
             raise ValueError(f"no arm is for {', '.join(idle)}")
         limits = {shortest_limit(arm.stages, self.common.neutral) for arm in self.arms}
@@ -255,10 +261,12 @@ class Study(Record):
             raise ValueError(f"arm {arm.name} would be trained on {arm.trained_on} and measured on it, too")
         if arm.demonstrated and len(own) > 1:
             raise ValueError(f"arm {arm.name} demonstrates traits of one constitution: name it in its constitutions")
-        for other in self.arms:
-            both = {*own} & {*(other.constitutions or self.constitutions)}
-            if both and arm.demonstrated and other.demonstrated and {*arm.demonstrated} != {*other.demonstrated}:
-                raise ValueError(f"arms {arm.name} and {other.name} demonstrate different traits of {both.pop()}")
+
+    def _check_demonstrated(self, constitution: str) -> None:
+        demonstrated = {frozenset(arm.demonstrated): arm for arm in self.arms_for(constitution) if arm.demonstrated}
+        if len(demonstrated) > 1:
+            one, other, *_ = demonstrated.values()
+            raise ValueError(f"arms {one.name} and {other.name} demonstrate different traits of {constitution}")
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -276,7 +284,7 @@ class Study(Record):
 
     def arms_for(self, constitution: str) -> list[Arm]:
         """The arms that a constitution has cells of."""
-        return [arm for arm in self.arms if arm.constitutions is None or constitution in arm.constitutions]
+        return [arm for arm in self.arms if arm.is_for(constitution)]
 
 
 class Cell(NamedTuple):
@@ -365,7 +373,7 @@ def cells(study: Study) -> list[Cell]:
         for seed in study.seeds
         for arm in study.arms
         for constitution in study.constitutions
-        if arm in study.arms_for(constitution)
+        if arm.is_for(constitution)
     ]
 
 
