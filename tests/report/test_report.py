@@ -36,7 +36,7 @@ from ethos.models import Subject
 from ethos.records import Drop, Record, to_jsonl
 from ethos.report.contrasts import Comparison
 from ethos.report.figures import Scale, padded, smoothed, ticks
-from ethos.report.findings import findings, shift_bounds, unscored
+from ethos.report.findings import findings, shift_bounds, tally, unscored
 from ethos.report.page import duration, write_report
 from ethos.report.summary import Summary, overall, summarise
 from ethos.stats import Estimate
@@ -374,6 +374,16 @@ def test_drops_are_counted_by_reason_and_unscored_items_are_named(html: str, run
     assert "refusal \\| &lt;b>" in text
     assert "letter: 2 of 16 items unscored (letters hold 0.012 of the probability: 2)" in page
     assert "repetition: 1 of 16 items unscored (empty reply: 1)" in text
+
+
+def test_reasons_alike_but_for_a_number_are_one_with_its_range():
+    held = [f"letters hold {share} of the probability" for share in ("0.045", "0.0305", "0.045")]
+    assert tally(["empty reply", *held, "9 of 10 words", "9 of 8 words"]) == (
+        ("letters hold 0.0305 to 0.045 of the probability", 3),
+        ("9 of 8 to 10 words", 2),
+        ("empty reply", 1),
+    )
+    assert tally([]) == ()
 
 
 def test_over_two_percent_unscored_shows_both_bounds(html: str):

@@ -5,8 +5,9 @@ runs over all claims of one subject, and takes back a `held` that would not surv
 how far a shift could move had the unscored items come out at their extremes.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ethos.bench.battery import CLAIMS
@@ -15,6 +16,7 @@ from ethos.errors import NothingScored
 from ethos.stats import bounds, estimate, holm, paired
 
 Scores = Sequence[Score]
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 ScoreTable = Mapping[str, Mapping[str, Scores]]
 """Subject → claim → scores; what was not measured is an empty sequence."""
 
@@ -132,13 +134,32 @@ def unscored(claim: str, base: Scores, subject: Scores) -> Iterator[Unscored]:
     for readout in dict.fromkeys(score.readout for score in subject):
         before, after = pick(base, readout), pick(subject, readout)
         pairs = zip(before, after, strict=True)
-        lost = Counter(_why(b, a) for b, a in pairs if b.value is None or a.value is None)
+        lost = [_why(b, a) for b, a in pairs if b.value is None or a.value is None]
         if lost:
-            reasons = tuple(sorted(lost.items(), key=lambda item: (-item[1], item[0])))
             spread = shift_bounds(
                 [s.value for s in before], [s.value for s in after], CLAIMS[claim].ranges.get(readout)
             )
-            yield Unscored(readout, lost.total(), len(after), reasons, spread)
+            yield Unscored(readout, len(lost), len(after), tally(lost), spread)
+
+
+def tally(reasons: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """How often each reason was given, the commonest first; those that differ by a number are one, with its range."""
+    kinds: dict[str, Counter[str]] = {}
+    for reason in reasons:
+        kinds.setdefault(NUMBER.sub("#", reason), Counter())[reason] += 1
+    told = [(_spanning(alike), alike.total()) for alike in kinds.values()]
+    return tuple(sorted(told, key=lambda item: (-item[1], item[0])))
+
+
+def _spanning(reasons: Counter[str]) -> str:
+    """Reasons alike but for their numbers as one, each number the range of its values."""
+    ranges = iter([_range(numbers) for numbers in zip(*map(NUMBER.findall, reasons), strict=True)])
+    return NUMBER.sub(lambda _: next(ranges), next(iter(reasons)))
+
+
+def _range(numbers: Iterable[str]) -> str:
+    low, *_, high = sorted([*numbers] * 2, key=float)
+    return low if low == high else f"{low} to {high}"
 
 
 def _why(before: Score, after: Score) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import struct
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
@@ -15,7 +14,7 @@ from ethos.manifest import BASE, TRAINED
 from ethos.methods import Steering
 from ethos.records import read_jsonl, read_text
 from ethos.report import traces
-from ethos.report.findings import shift_bounds
+from ethos.report.findings import shift_bounds, tally
 from ethos.report.study.cells import CONTROLS, Done, Scored
 from ethos.store import read_seconds
 from ethos.train.fit import LOG
@@ -174,12 +173,11 @@ def _unscored(name: str, subject: str, own: Sequence[Done]) -> Iterator[Unscored
         sides = [(each.scored[BASE][claim], each.scored[subject][claim]) for each in own]
         for readout in dict.fromkeys(readout for _, after in sides for readout, _ in after.values):
             pairs = [pair for before, after in sides for pair in _pairs(before, after, readout)]
-            reasons = Counter(pair.reason for pair in pairs if pair.reason)
+            reasons = [pair.reason for pair in pairs if pair.reason]
             if reasons:
                 span = CLAIMS[claim].ranges.get(readout)
                 bounds = shift_bounds([pair.before for pair in pairs], [pair.after for pair in pairs], span)
-                told = tuple(reasons.most_common())
-                yield Unscored(name, claim, readout, reasons.total(), len(pairs), told, bounds)
+                yield Unscored(name, claim, readout, len(reasons), len(pairs), tally(reasons), bounds)
 
 
 class _Pair(NamedTuple):
