@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats as scipy_stats
 
 from ethos.errors import NothingScored
 from ethos.stats import (
     Estimate,
+    Floats,
     Side,
     benjamini_hochberg,
     bootstrap_means,
     bounds,
+    crossed_error,
     detectable,
     dose_until,
     estimate,
@@ -374,6 +377,42 @@ def test_seed_effects_do_not_pass_for_differences() -> None:
     assert np.mean(found) <= 0.09
 
 
+def test_the_error_of_seeds_and_items_by_hand() -> None:
+    """Seeds' means 1 and 3: variance 2, over 2. Items' means 0, 2 and 4: variance 4, over 3. 1 + 4/3, squared, over
+    1²/1 + (4/3)²/2."""
+    error, freedom = crossed_error(np.array([[-1.0, 1.0, 3.0], [1.0, 3.0, 5.0]]))
+    assert error == pytest.approx(math.sqrt(7 / 3))
+    assert freedom == pytest.approx((7 / 3) ** 2 / (1 + 8 / 9))
+    assert crossed_error(np.array([[0.0, 2.0, 4.0]])) == pytest.approx((math.sqrt(4 / 3), 2.0))
+    assert crossed_error(np.full((3, 4), 0.5)) == (0.0, math.inf)
+
+
+@pytest.mark.parametrize(("num_seeds", "num_items", "luck"), [(3, 8, (0.0, 1.0, 0.5)), (5, 6, (0.0, 1.0, 0.3))])
+def test_few_items_and_few_seeds_are_not_trusted_too_much(
+    num_seeds: int, num_items: int, luck: tuple[float, float, float]
+) -> None:
+    """Nothing to find, nominal 5 %: a bootstrap and Student over seeds alone would find it in 9 to 13 %."""
+    rng = np.random.default_rng(2)
+    of_seed, of_item, of_both = luck
+    found = [
+        over_seeds_p(
+            rng.normal(0, of_seed, (num_seeds, 1))
+            + rng.normal(0, of_item, (1, num_items))
+            + rng.normal(0, of_both, (num_seeds, num_items))
+        )
+        < 0.05
+        for _ in range(300)
+    ]
+    assert np.mean(found) <= 0.07
+
+
+@given(arrays(float, (3, 5), elements=st.floats(-9, 9, width=16)))
+@settings(deadline=None)
+def test_an_interval_over_seeds_excludes_zero_where_its_p_is_small(shifts_SI: Floats) -> None:
+    if over_seeds(shifts_SI).excludes_zero:
+        assert over_seeds_p(shifts_SI) < 0.051
+
+
 def test_one_seed_or_one_item_says_nothing_of_others() -> None:
     assert over_seeds_p(np.full((1, 50), 0.3)) == over_seeds_p(np.full((5, 1), 0.3)) == 1.0
     assert over_seeds(np.full((5, 1), 0.3)).low == -math.inf
@@ -459,7 +498,7 @@ def test_an_interval_of_a_share_by_hand() -> None:
 
 
 def test_a_ratio_over_seeds_by_hand_and_none_over_nothing() -> None:
-    inside = np.array([[1.0, 2.0, 3.0], [1.2, 2.2, 3.2]])  # means 2 and 2.2
+    inside = np.array([[1.9, 2.0, 2.1], [2.1, 2.2, 2.3]])  # means 2 and 2.2
     outside = np.array([[0.9, 1.1], [1.0, 1.2]])  # means 1 and 1.1
     found = ratio_over_seeds(outside, inside)
     assert found is not None

@@ -109,22 +109,23 @@ def generalisation_ratio(outside: Sequence[float], inside: Sequence[float], *, s
 def over_seeds(shifts_SI: Floats, *, seed: int = 0) -> Estimate:
     """Mean of shifts by training seed and item, (seeds, items), with an interval that covers both.
 
-    The wider of two: a bootstrap over seeds and items together, which is too sure of few seeds, and Student's t over
-    the seeds' means. With one seed it speaks of items alone; with one item nothing is known.
+    The widest of three: a bootstrap over seeds and items together, which is too sure of a few of either; Student's t
+    over the seeds' means; and `crossed_error`. With one seed it speaks of items alone; with one item nothing is known.
     """
     mean, num_seeds = float(shifts_SI.mean()), len(shifts_SI)
     if shifts_SI.shape[1] < 2:
         return Estimate(mean, -math.inf, math.inf, shifts_SI.shape[1])
     low, high = np.percentile(_resampled_grid(shifts_SI, seed=seed), [2.5, 97.5])
-    reach = 0.0
+    error, freedom = crossed_error(shifts_SI)
+    reach = float(scipy_stats.t.ppf(0.975, freedom)) * error
     if num_seeds > 1:
         spread = float(shifts_SI.mean(1).std(ddof=1)) / math.sqrt(num_seeds)
-        reach = float(scipy_stats.t.ppf(0.975, num_seeds - 1)) * spread
+        reach = max(reach, float(scipy_stats.t.ppf(0.975, num_seeds - 1)) * spread)
     return Estimate(mean, min(float(low), mean - reach), max(float(high), mean + reach), shifts_SI.shape[1])
 
 
 def over_seeds_p(shifts_SI: Floats, *, seed: int = 0) -> float:
-    """Two-sided p of a mean of zero: the greater of the bootstrap's over seeds and items and Student's over seeds.
+    """Two-sided p of a mean of zero: the greatest of three, as in `over_seeds`.
 
     One seed, or one item, says nothing of the others: 1.
     """
@@ -132,7 +133,21 @@ def over_seeds_p(shifts_SI: Floats, *, seed: int = 0) -> float:
         return 1.0
     means = _resampled_grid(shifts_SI, seed=seed)
     tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return max(min(1.0, 2 * (tail + 1) / (len(means) + 1)), p_value(shifts_SI.mean(1).tolist()))
+    error, freedom = crossed_error(shifts_SI)
+    crossed = 2 * scipy_stats.t.sf(abs(shifts_SI.mean()) / error, freedom) if error else 0.0
+    return max(min(1.0, 2 * (tail + 1) / (len(means) + 1)), p_value(shifts_SI.mean(1).tolist()), float(crossed))
+
+
+def crossed_error(shifts_SI: Floats) -> tuple[float, float]:
+    """Standard error of the mean of (seeds, items), both drawn at random, and its degrees of freedom.
+
+    The squared errors over seeds and over items added, which counts what is neither's twice and so errs to the wide
+    side: the min F′ of Clark 1973, with Satterthwaite's degrees of freedom. A single row says nothing and adds nothing.
+    """
+    means = [each for each in (shifts_SI.mean(1), shifts_SI.mean(0)) if len(each) > 1]
+    squares = [float(each.var(ddof=1)) / len(each) for each in means]
+    weights = [square**2 / (len(each) - 1) for square, each in zip(squares, means, strict=True)]
+    return math.sqrt(sum(squares)), sum(squares) ** 2 / sum(weights) if sum(weights) else math.inf
 
 
 def ratio_over_seeds(outside_SI: Floats, inside_SI: Floats, *, seed: int = 0) -> Estimate | None:
