@@ -14,7 +14,7 @@ from ethos.models import load_subject
 from ethos.persona import persona_push
 from ethos.train import ranks
 from ethos.train.fit import fit
-from ethos.train.loop import Objective, Unit, with_reference
+from ethos.train.loop import Objective, Unit, reached, with_reference
 
 
 def learn(stage: Stage, given: Given, folder: Path, *, label: str) -> None:
@@ -51,8 +51,11 @@ def train_on(rows: Rows, stage: Method, given: Given, folder: Path, *, label: st
             steering.steer(model, push)
         units = stage.units(rows, given.constitution, chat, seed=given.seed)
         if stage.needs_reference:
+            taken = reached(units, stage.optimisation, seed=given.seed)
             with models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"):
-                units = with_reference(model, units, label=f"{label} reference")
+                referred = with_reference(model, [units[i] for i in taken], label=f"{label} reference")
+            for place, unit in zip(taken, referred, strict=True):
+                units[place] = unit
         return units, stage.objective(model, given, chat)
 
     fit(given.base, given.base_name, stage, task, folder, seed=given.seed, on=given.on, label=f"{label} training")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from ethos.samplers.replies import ReplyCache, Request
 from ethos.scoring import score
 from ethos.steering import decoder_layers
 from ethos.train import loop, lora
-from ethos.train.loop import Objective, Scored, Unit, train, with_reference
+from ethos.train.loop import Objective, Scored, Unit, reached, train, with_reference
 from ethos.train.lora import LoraSettings, attach, save, trainable
 from ethos.train.preference import PreferenceLoss, preference_objective, preference_units
 from ethos.train.schedule import Optimisation, Step, progress, rate, schedule
@@ -360,6 +361,17 @@ def test_a_budgeted_run_resumes_to_the_same_bytes(
     for folder, adapted in ((tmp_path / "whole", whole), (broken, resumed)):
         save(adapted, "default", folder, base="abc")
     assert (broken / lora.WEIGHTS).read_bytes() == (tmp_path / "whole" / lora.WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("tokens", [300, 900, 5000])
+def test_the_units_that_a_budget_reaches_are_known_before(
+    tokens: int, tiny_base: Path, chat: Chat, tmp_path: Path
+) -> None:
+    settings, units = budgeted(tokens), units_of(chat, fresh(tiny_base))
+    _, log = trained(tiny_base, chat, tmp_path, settings)
+    steps = islice(schedule(len(units), settings, seed=0), len(log))
+    assert reached(units, settings, seed=0) == sorted({place for step in steps for place in step})
+    assert reached(units, QUICK, seed=0) == list(range(len(units)))
 
 
 def test_a_budget_smaller_than_one_step_is_refused(tiny_base: Path, chat: Chat, tmp_path: Path) -> None:

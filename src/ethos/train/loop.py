@@ -80,6 +80,18 @@ class Objective(NamedTuple):
     """Layers whose outputs the loss reads."""
 
 
+def reached(units: Sequence[Unit], settings: Optimisation, *, seed: int) -> list[int]:
+    """The units that training takes before it ends: all of them, or those that a budget of tokens has room for."""
+    if settings.tokens is None:
+        return list(range(len(units)))
+    taken, spent, steps = set[int](), 0, schedule(len(units), settings, seed=seed)
+    while spent < settings.tokens and len(taken) < len(units):
+        step = next(steps)
+        taken.update(step)
+        spent += _spent([units[i] for i in step])
+    return sorted(taken)
+
+
 def check_budget(units: Sequence[Unit], settings: Optimisation) -> None:
     """Refuse a budget that one step would overspend."""
     for name, budget, step in (
