@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from ethos import models, steering
+from ethos import models, steering, units
 from ethos.chat import Chat
 from ethos.constitution import Constitution, read_constitution
 from ethos.data.ablation import Ablation, PublishedBugs
@@ -35,7 +35,8 @@ from ethos.models import Loaded, Subject
 from ethos.persona import Persona, persona_push
 from ethos.records import Conversation, Document, Drop, Preference, Record, assistant, read_jsonl, to_jsonl, user
 from ethos.samplers.replies import ReplyCache
-from ethos.scoring import score
+from ethos.scoring import Model, Prefix, score
+from ethos.stats import Floats
 from ethos.train.distillation import Distillation
 from ethos.train.fit import LOG
 from ethos.train.loop import Unit
@@ -94,7 +95,7 @@ def learnt(stage: Method, given: Given, folder: Path) -> list[Step]:
     return read_jsonl(folder / LOG, Step)
 
 
-def units(stage: Method, given: Given, chat: Chat) -> list[Unit]:
+def units_of(stage: Method, given: Given, chat: Chat) -> list[Unit]:
     return stage.units(read_rows(given.data), given.constitution, chat, seed=0)
 
 
@@ -133,6 +134,38 @@ def test_every_method_trains_an_adapter_on_the_base_and_on_top_of_another(
     assert learnt(stage, given._replace(on=first), second)
     assert (first / WEIGHTS).read_bytes() == before
     assert (second / WEIGHTS).read_bytes() != before
+
+
+def test_a_reference_is_scored_once_for_all_that_share_a_store(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another seed, another method: only what no training before has asked is scored, and no byte differs."""
+    scored: list[int] = []
+    (given.data / PREFERENCES).write_text(to_jsonl([row.model_copy(update={"kind": "pole"}) for row in CONTRASTS]))
+
+    def counting(model: Model, unit: units.Unit, prefix: Prefix | None) -> list[Floats]:
+        scored.append(len(unit.sequences))
+        return one_pass(model, unit, prefix)
+
+    one_pass = units._scored
+    monkeypatch.setattr(units, "_scored", counting)
+    optimisation = {"optimisation": Optimisation(learning_rate=2e-2, units_per_step=3, max_tokens=5000)}
+    stage, other = (STAGES[name].model_copy(update=optimisation) for name in ("preference", "kto"))
+    together = given._replace(scores=tmp_path / "scores.sqlite")
+    learnt(stage, together, tmp_path / "first")
+    assert scored.count(2) == len(CONTRASTS)
+    scored.clear()
+    learnt(stage, together._replace(seed=1), tmp_path / "another seed")
+    learnt(other, together, tmp_path / "another method")
+    assert scored.count(2) == 0
+    for place, (apart, seed) in enumerate([(stage, 0), (stage, 1), (other, 0)]):
+        learnt(apart, given._replace(seed=seed), tmp_path / str(place))
+    for name, place in (("first", "0"), ("another seed", "1"), ("another method", "2")):
+        assert (tmp_path / name / WEIGHTS).read_bytes() == (tmp_path / place / WEIGHTS).read_bytes()
+    scored.clear()
+    learnt(stage, together._replace(on=tmp_path / "first"), tmp_path / "on another adapter")
+    learnt(stage.model_copy(update={"prevent": Persona(depth=1.0)}), together, tmp_path / "against a push")
+    assert scored.count(2) == 2 * len(CONTRASTS)
 
 
 @pytest.mark.parametrize("kind", Method.__subclasses__(), ids=lambda kind: kind.__name__)
@@ -175,7 +208,7 @@ def test_a_stage_is_trained_against_the_push_that_is_gone_afterwards(name: str, 
     if name == "sft":
         model, chat = models.load_base(given.base), models.load_tokenizer_chat(given.base)
         push = persona_push(model, chat, rows, Persona(depth=1.0, strength=500.0), seed=0, away=True)
-        sequences = [unit.sequences[0] for unit in units(stage, given, chat)]
+        sequences = [unit.sequences[0] for unit in units_of(stage, given, chat)]
         losses = []
         for number in range(2):
             first = [sequences[i] for i in next(schedule(len(sequences), long, seed=0))]
@@ -190,7 +223,7 @@ def test_a_stage_is_trained_against_the_push_that_is_gone_afterwards(name: str, 
 def test_only_as_many_replay_rows_as_asked_for_are_mixed_in(given: Given, chat: Chat) -> None:
     for replay in (0, 1, 3):
         for stage in (PreferenceTraining(replay=replay), DocumentTraining(replay=replay)):
-            sources = [unit.source for unit in units(stage, given, chat)]
+            sources = [unit.source for unit in units_of(stage, given, chat)]
             assert [source for source in sources if source.startswith("r")] == [f"r{i}" for i in range(replay)]
 
 
@@ -205,20 +238,20 @@ def test_a_stage_takes_so_many_contrasts_of_each_kind_and_whole_groups(given: Gi
     (given.data / PREFERENCES).write_text(to_jsonl(rows))
 
     def groups(**limits: int) -> list[str]:
-        return [unit.source for unit in units(PreferenceTraining(contrasts=Contrasts(**limits)), given, chat)]
+        return [unit.source for unit in units_of(PreferenceTraining(contrasts=Contrasts(**limits)), given, chat)]
 
     assert len(groups()) == 12
     assert groups(crossed=3, poles=1, voice=0) == ["crossed 0", "crossed-pushed 0", "pole 0", "crossed 1"]
     assert groups(crossed=0, poles=0) == ["voice 0", "voice 1", "voice 2"]
     (found,) = (
-        unit for unit in units(PreferenceTraining(contrasts=Contrasts(crossed=0, poles=1, voice=0)), given, chat)
+        unit for unit in units_of(PreferenceTraining(contrasts=Contrasts(crossed=0, poles=1, voice=0)), given, chat)
     )
     assert len(found.sequences) == 4
 
 
 def test_sft_learns_exactly_the_kinds_asked_for(given: Given, chat: Chat) -> None:
     texts = {
-        learns: [chat.tokenizer.decode(unit.sequences[0].tokens) for unit in units(stage, given, chat)]
+        learns: [chat.tokenizer.decode(unit.sequences[0].tokens) for unit in units_of(stage, given, chat)]
         for learns in (("chosen",), ("conversations",), ("replay", "chosen"))
         if (stage := SupervisedTraining(learns=learns))
     }
@@ -228,21 +261,21 @@ def test_sft_learns_exactly_the_kinds_asked_for(given: Given, chat: Chat) -> Non
 
 
 def test_documents_are_learnt_without_a_template(given: Given, chat: Chat) -> None:
-    (unit,) = units(DocumentTraining(), given, chat)
+    (unit,) = units_of(DocumentTraining(), given, chat)
     assert chat.tokenizer.decode(unit.sequences[0].tokens, skip_special_tokens=True) == DOCUMENT.text
 
 
 def test_a_documents_stage_without_documents_says_where_they_belong(given: Given, chat: Chat) -> None:
     (given.data / DOCUMENTS).write_text("")
     with pytest.raises(DataError, match=r"no documents to learn from\nhint: put documents.jsonl beside"):
-        units(DocumentTraining(), given, chat)
+        units_of(DocumentTraining(), given, chat)
 
 
 def test_the_teacher_sees_the_constitution_or_the_prompt_without_the_push(given: Given, chat: Chat) -> None:
-    advised = units(DistillationTraining(), given, chat)
+    advised = units_of(DistillationTraining(), given, chat)
     assert {unit.teacher_prompt[0].content for unit in advised} == {CONSTITUTION.system_prompt()}
     assert {unit.teacher_prompt[1:] for unit in advised} == {unit.prompt for unit in advised}
-    (clean,) = units(DistillationTraining(sees="clean"), given, chat)
+    (clean,) = units_of(DistillationTraining(sees="clean"), given, chat)
     assert [clean.prompt[0].content, clean.teacher_prompt[0].content] == ["Rain? Say walk.", "Rain?"]
 
 
@@ -255,7 +288,7 @@ def test_activations_are_those_of_the_untrained_student_without_the_push(setting
 def test_consistency_without_pushed_prompts_says_how_to_get_them(given: Given, chat: Chat) -> None:
     (given.data / PREFERENCES).write_text(to_jsonl(CONTRASTS[1:]))
     with pytest.raises(DataError, match=r"none has a clean one\nhint: raise mixture.pushed"):
-        units(DistillationTraining(sees="clean"), given, chat)
+        units_of(DistillationTraining(sees="clean"), given, chat)
 
 
 @pytest.mark.parametrize("kind", [DistillationTraining, ConstitutionalRL])
@@ -263,8 +296,8 @@ def test_a_prompt_is_answered_once_and_as_many_as_asked_for(
     kind: type[DistillationTraining | ConstitutionalRL], given: Given, chat: Chat
 ) -> None:
     (given.data / PREFERENCES).write_text(to_jsonl([*CONTRASTS, *CONTRASTS]))
-    assert len(units(kind(), given, chat)) == 2
-    assert len(units(kind(prompts=1), given, chat)) == 1
+    assert len(units_of(kind(), given, chat)) == 2
+    assert len(units_of(kind(prompts=1), given, chat)) == 1
 
 
 def test_a_teacher_elsewhere_enters_the_key_by_its_weights_and_must_share_the_tokenizer(

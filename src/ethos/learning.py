@@ -51,11 +51,24 @@ def train_on(rows: Rows, stage: Method, given: Given, folder: Path, *, label: st
             steering.steer(model, push)
         units = stage.units(rows, given.constitution, chat, seed=given.seed)
         if stage.needs_reference:
-            taken = reached(units, stage.optimisation, seed=given.seed)
-            with models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"):
-                referred = with_reference(model, [units[i] for i in taken], label=f"{label} reference")
-            for place, unit in zip(taken, referred, strict=True):
-                units[place] = unit
+            refer(model, units, stage, given, label=label)
         return units, stage.objective(model, given, chat)
 
     fit(given.base, given.base_name, stage, task, folder, seed=given.seed, on=given.on, label=f"{label} training")
+
+
+def refer(model: PeftModel, units: list[Unit], stage: Method, given: Given, *, label: str) -> None:
+    """Give the units that training will reach their reference, which stages of other runs share by way of the store.
+
+    A model that is steered as it trains is nobody else's; ranks score side by side and keep nothing.
+    """
+    taken = reached(units, stage.optimisation, seed=given.seed)
+    shared = None if stage.prevent or ranks.count() > 1 else given.scores
+    before = models.subject("reference", given.base_name, models.reading_digest(given.base), given.on)
+    with (
+        models.kept_scores(shared, before) as cache,
+        models.enough_memory(f"lower optimisation.max_tokens (now {stage.optimisation.max_tokens})"),
+    ):
+        referred = with_reference(model, [units[i] for i in taken], cache=cache, label=f"{label} reference")
+    for place, unit in zip(taken, referred, strict=True):
+        units[place] = unit

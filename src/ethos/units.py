@@ -99,8 +99,13 @@ class ScoreCache:
         self.database.close()
 
 
-def score_units(model: Model, units: Sequence[Unit], cache: ScoreCache | None) -> list[list[Floats]]:
-    """Log-probabilities (nats) of the scored tokens of every unit's sequences; NaN where one exceeds the context."""
+def score_units(
+    model: Model, units: Sequence[Unit], cache: ScoreCache | None, *, done: Callable[[int], None] = lambda _: None
+) -> list[list[Floats]]:
+    """Log-probabilities (nats) of the scored tokens of every unit's sequences; NaN where one exceeds the context.
+
+    `done` is told how many units more are there.
+    """
     prefixes: dict[tuple[int, ...], Prefix] = {}
 
     def make(unit: Unit) -> Floats:
@@ -109,16 +114,24 @@ def score_units(model: Model, units: Sequence[Unit], cache: ScoreCache | None) -
             prefixes[unit.opening] = scoring.read_prefix(model, unit.opening)
         return np.concatenate(_scored(model, unit, prefixes.get(unit.opening)))
 
-    found = kept(cache, {unit.key(): unit for unit in units}, make)
+    found = kept(cache, {unit.key(): unit for unit in units}, make, done=done)
     return [_split(found[unit.key()], unit) for unit in units]
 
 
-def kept(cache: ScoreCache | None, asked: Mapping[str, Asked], make: Callable[[Asked], Floats]) -> dict[str, Floats]:
+def kept(
+    cache: ScoreCache | None,
+    asked: Mapping[str, Asked],
+    make: Callable[[Asked], Floats],
+    *,
+    done: Callable[[int], None] = lambda _: None,
+) -> dict[str, Floats]:
     """Numbers by key: those that are kept, and for the others what `make` gives, which is then kept."""
     found = {key: numbers for key in asked if (numbers := cache.get(key) if cache else None) is not None}
+    done(len(found))
     fresh: dict[str, Floats] = {}
     for key in [key for key in asked if key not in found]:
         fresh[key] = found[key] = make(asked[key])
+        done(1)
         if cache and len(fresh) == TOGETHER:
             cache.put(fresh)
             fresh = {}

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
@@ -30,6 +31,8 @@ from ethos.store import write_bytes
 from ethos.train import ranks
 from ethos.train.lora import trainable
 from ethos.train.schedule import Optimisation, Step, progress, rate, schedule
+from ethos.units import ScoreCache, score_units
+from ethos.units import unit as scored_together
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
@@ -315,16 +318,22 @@ def packs(units: Sequence[Unit], positions: int) -> Iterator[tuple[scoring.Pack,
         yield packed, list(dict.fromkeys(owner[j] for j in packed.sequences))
 
 
-def with_reference(model: PeftModel, units: Sequence[Unit], *, label: str = "") -> list[Unit]:
-    """The units with their log-probabilities under the model as it is now, before any step.
+def with_reference(
+    model: PeftModel, units: Sequence[Unit], *, cache: ScoreCache | None = None, label: str = ""
+) -> list[Unit]:
+    """The units with their log-probabilities under the model as it is now, before any step; what is kept is not asked.
 
-    One process that is given a label shows how far it is.
+    One process that is given a label shows how far it is. Raises DataError at a sequence that the model cannot read.
     """
-    sequences = [sequence for unit in units for sequence in unit.sequences]
-    with meter(label, len(sequences), shown=bool(label) and ranks.count() == 1) as shown:
-        scores = iter(ranks.divided(model, partial(scoring.score, model, done=shown.advance), sequences))
+    asked = [scored_together((), unit.sequences) for unit in units]
+    with meter(label, len(asked), shown=bool(label) and ranks.count() == 1) as shown:
+        found = ranks.divided(model, partial(score_units, model, cache=cache, done=shown.advance), asked)
+    for unit, scores in zip(units, found, strict=True):
+        if any(np.isnan(numbers).any() for numbers in scores):
+            raise DataError(f"{unit.source}: longer than the model's context", hint="lower optimisation.max_tokens")
     return [
-        unit._replace(reference=tuple(torch.from_numpy(next(scores)).float() for _ in unit.sequences)) for unit in units
+        unit._replace(reference=tuple(torch.from_numpy(numbers).float() for numbers in scores))
+        for unit, scores in zip(units, found, strict=True)
     ]
 
 
