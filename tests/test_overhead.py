@@ -35,7 +35,7 @@ common.mixture = { crossed = 64, poles = 0, voice = 0, conversations = 0, replay
 common.neutral.optimisation = { epochs = 1 }
 common.bench = { items = "development", claims = ["knows_when"], per_split = 2 }
 budget = { tokens = 1_000 }
-arms = [{ name = "dpo", stages = [{ method = "preference" }] }]
+arms = [{ name = "dpo", stages = [{ method = "preference", optimisation = { units_per_step = 2 } }] }]
 """
 
 
