@@ -18,7 +18,7 @@ from ethos.bench.contamination import item_texts
 from ethos.cli import app
 from ethos.constitution import Constitution, read_constitution
 from ethos.data.generation import MAX_TOKENS, SEALED, Order, taught
-from ethos.data.recorded import CrossedRow, DocumentRow, PoleRow, VoiceRow
+from ethos.data.recorded import CrossedRow, DocumentRow, PoleRow, VoiceRow, read_recorded
 from ethos.data.widening import ALIKE
 from ethos.errors import UserError
 from ethos.models import Loaded, Subject, load_subject, load_tokenizer_chat
@@ -282,6 +282,30 @@ def test_each_rejected_side_can_be_had_of_a_teacher_on_this_machine(
     assert (made.chosen, made.rejected) == (IN_CHARACTER, rejected)
     with closing(ReplyCache(tmp_path / "replies.sqlite")) as cache:
         assert cache.database.execute("SELECT count(*) FROM replies").fetchone() == before  # nobody else was asked
+
+
+def test_items_are_written_beside_the_rows_and_measured_on(serve_teacher: Serve, tmp_path: Path) -> None:
+    few = one_prompt(tmp_path)
+    elsewhere = {"familiar": PROMPTS[:1], "domain": PROMPTS[1:3], "role": PROMPTS[3:4]}
+    trait = few.trait[0].model_copy(update={"prompts": elsewhere})
+    (tmp_path / "few.toml").write_text(to_toml(few.model_copy(update={"trait": [trait]})))
+    teacher = serve_teacher(say)
+    command = f"data generate {tmp_path}/few.toml --teacher {teacher.url} --kind voice --candidates 1"
+    assert "voice.jsonl: 1 rows, 0 dropped" in done(command)
+    assert "voice.items.jsonl: 3 rows, 0 dropped" in done(f"{command} --items")
+    again = invoke(f"{command} --items")
+    assert "voice.items.jsonl is there already" in str(again.exception)
+    recorded = read_recorded(str(tmp_path / "few.toml"))
+    assert [row.prompt for row in recorded.voice] == PROMPTS[:1]
+    assert [(row.split, row.prompt) for row in recorded.voice_items] == [
+        ("domain", PROMPTS[1]),
+        ("domain", PROMPTS[2]),
+        ("role", PROMPTS[3]),
+    ]
+    (tmp_path / "few" / "voice.jsonl").unlink()
+    assert "voice.jsonl: 1 rows, 0 dropped" in done(command)  # what is stored is not asked again
+    asked = invoke(f"{command} --items --kind documents")
+    assert "items are voice or pole contrasts" in str(asked.exception)
 
 
 def test_a_teacher_on_this_machine_chooses_by_its_own_ratio(tiny_base: Path, tmp_path: Path) -> None:

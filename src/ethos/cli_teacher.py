@@ -47,6 +47,13 @@ Choose = Annotated[
 Deliberated = Annotated[
     bool, typer.Option("--deliberated", help="A thought before each reply: who is affected, what is at stake.")
 ]
+Items = Annotated[
+    bool,
+    typer.Option(
+        "--items",
+        help="voice, poles: for the prompts of the domain, format, role and pressure splits, as benchmark items.",
+    ),
+]
 Thinking = Annotated[
     str, typer.Option(help="What becomes of a teacher's thoughts before its replies: strip or keep (a <think> block).")
 ]
@@ -73,6 +80,7 @@ def generate(
     rewrite: Rewrite = False,
     choose: Choose = "length",
     deliberated: Deliberated = False,
+    items: Items = False,
     out: Out = None,
     seed: Seed = 0,
     dry_run: DryRun = False,
@@ -108,6 +116,7 @@ def generate(
         rewrite=rewrite,
         choose=choose,
         deliberated=deliberated,
+        measured=items,
     )
     caps = budget_settings(budget, budget_tokens, price_in, price_out)
     if dry_run:
@@ -128,6 +137,7 @@ def shard(
     student: Student = None,
     rewrite: Rewrite = False,
     deliberated: Deliberated = False,
+    items: Items = False,
     out: Out = None,
     seed: Seed = 0,
     shards: Annotated[int, typer.Option(min=1, help="Files to share the requests out over.")] = 1,
@@ -146,7 +156,13 @@ def shard(
 
     asked = teacher_settings(teacher, model=model, thinking=thinking, thought_tokens=thought_tokens)
     order = order_settings(
-        kind=kind, candidates=candidates, seed=seed, student=student, rewrite=rewrite, deliberated=deliberated
+        kind=kind,
+        candidates=candidates,
+        seed=seed,
+        student=student,
+        rewrite=rewrite,
+        deliberated=deliberated,
+        measured=items,
     )
     if dry_run:
         prices = budget_settings(None, None, price_in, price_out).prices

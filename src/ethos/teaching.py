@@ -17,6 +17,7 @@ from ethos.constitution import Constitution, read_written, recorded_folder
 from ethos.data import crossing, describing, generation
 from ethos.data.generation import SEALED, Barred, Generated, Order
 from ethos.data.novelty import Known
+from ethos.data.recorded import read_recorded
 from ethos.errors import ConfigError, DataError
 from ethos.models import Loaded
 from ethos.records import Message, to_jsonl, user
@@ -41,7 +42,7 @@ REPLIES, SHARDS = "replies.sqlite", "shards"
 def write_contrasts(
     constitution: str, order: Order, teacher: AnyTeacher, *, out: Path | None, budget: Budget = NO_CAP
 ) -> str:
-    """Write `<kind>.jsonl` and `<kind>.dropped.jsonl` beside the constitution (or to `out`); what was done, in words.
+    """Write `<kind>.jsonl` (items: `<kind>.items.jsonl`) beside the constitution, or to `out`; what was done, in words.
 
     `teacher` is a model behind HTTP, or a subject on this machine. Raises BudgetSpent at a cap.
     """
@@ -50,15 +51,15 @@ def write_contrasts(
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with closing(ReplyCache(folder / REPLIES)) as cache:
-            made, thoughts = _made(written, order, teacher, cache, budget)
+            made, thoughts = _made(written, order, teacher, cache, budget, _other_side(constitution, order))
         reasons = Counter(drop.reason for drop in made.dropped)
         if not made.kept:
             raise DataError(
                 f"nothing is left of {len(made.dropped)}: {_commonest(reasons)}",
-                hint="raise --candidates, or take another teacher" if reasons else "write familiar prompts",
+                hint="raise --candidates, or take another teacher" if reasons else f"write {_lacking(order)} prompts",
             )
         write_text(path, to_jsonl(made.kept))
-        write_text(folder / f"{order.kind}.dropped.jsonl", to_jsonl(made.dropped))
+        write_text(folder / f"{order.file}.dropped.jsonl", to_jsonl(made.dropped))
     told = [f"{path}: {len(made.kept)} rows, {len(made.dropped)} dropped"]
     told += [f"  {thoughts:4} replies were thought about first: {THOUGHTS[teacher.thinking]}"] if thoughts else []
     return "\n".join([*told, *counted(reasons)])
@@ -98,7 +99,7 @@ def shard(constitution: str, order: Order, teacher: AnyTeacher, *, out: Path | N
             batch.BatchRequest(custom_id=key, body=openai_body(teacher.model, request))
             for key, request in gap.missing.items()
         ]
-        files = batch.write_shards(folder, order.kind, lines, shards)
+        files = batch.write_shards(folder, order.file, lines, shards)
     told = [f"{file}" for file in files]
     if len(lines) > batch.MOST_LINES * len(files):
         told.append(f"OpenAI takes {batch.MOST_LINES:,} requests a file at most: raise --shards for it")
@@ -117,7 +118,11 @@ def merge(folder: Path, results: Sequence[Path]) -> str:
 
 
 def _commonest(reasons: Counter[str]) -> str:
-    return reasons.most_common(1)[0][0] if reasons else "it has no familiar prompts"
+    return reasons.most_common(1)[0][0] if reasons else "it has no prompts to answer"
+
+
+def _lacking(order: Order) -> str:
+    return "domain, format, role or pressure" if order.measured else "familiar"
 
 
 def counted(reasons: Counter[str]) -> list[str]:
@@ -141,8 +146,17 @@ def barred(*, alike: float | None = None) -> Barred:
     return reason
 
 
+def _other_side(constitution: str, order: Order) -> list[str]:
+    """Replies that new ones must not resemble: of rows to train on for items, and of items for rows to train on."""
+    if not recorded_folder(constitution).is_dir():
+        return []
+    there = read_recorded(constitution)
+    rows = [*there.poles, *there.voice] if order.measured else [*there.pole_items, *there.voice_items]
+    return [reply for row in rows for reply in (row.chosen, row.rejected)]
+
+
 def _made(
-    written: Constitution, order: Order, teacher: AnyTeacher, cache: ReplyCache, budget: Budget
+    written: Constitution, order: Order, teacher: AnyTeacher, cache: ReplyCache, budget: Budget, beside: Sequence[str]
 ) -> tuple[Generated, int]:
     """The rows, every missing reply asked for; and how many replies were thought about first."""
     asked = source(teacher, cache, budget=budget)
@@ -150,7 +164,7 @@ def _made(
         return write(written, order, asked.ask, barred()), asked.thoughts.total()
     student = _student(order.student, cache) if order.student else None
     rate = partial(gains, asked.loaded, written) if order.choose == "ratio" and asked.loaded else None
-    made = generation.generate(written, order, asked.ask, barred(), student, rate)
+    made = generation.generate(written, order, asked.ask, barred(), student, rate, beside=beside)
     return made, asked.thoughts.total()
 
 
@@ -192,7 +206,7 @@ def _place(constitution: str, order: Order, teacher: AnyTeacher, out: Path | Non
             "a ratio takes log-probabilities, which a teacher behind HTTP does not give",
             hint="--choose length, or a teacher on this machine",
         )
-    path = (out or recorded_folder(constitution)) / f"{order.kind}.jsonl"
+    path = (out or recorded_folder(constitution)) / f"{order.file}.jsonl"
     if path.exists():
         raise DataError(f"{path} is there already", hint="choose another folder with --out, or move it away")
     return path

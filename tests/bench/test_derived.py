@@ -8,7 +8,7 @@ import pytest
 from ethos.bench.derived import OUTSIDE, SHARES, Held, hold_out
 from ethos.bench.items import Crossed, Triple
 from ethos.constitution import SHIPPED, read_constitution
-from ethos.data.recorded import NOTHING, Recorded, read_recorded
+from ethos.data.recorded import NOTHING, PoleItem, Recorded, VoiceItem, read_recorded
 
 CHARACTERS = sorted(path.stem for path in SHIPPED.glob("*.toml") if (path.with_suffix("") / "poles.jsonl").exists())
 
@@ -67,6 +67,30 @@ def test_prompts_outside_training_meet_held_out_pairs_of_their_own_trait() -> No
     counts = Counter((item.split, item.opposite is None) for item in items)
     assert all(counts[split, style] for split in OUTSIDE for style in (True, False))
     assert len({item.id for item in items}) == len(items)
+
+
+def test_pairs_that_a_teacher_wrote_for_a_split_take_the_place_of_others_and_are_never_trained_on() -> None:
+    constitution, rows = read_constitution("loving"), read_recorded("loving")
+    pole, voice = rows.poles[0], rows.voice[0]
+    asked = {name: getattr(pole, name) for name in ("trait", "chosen", "rejected")}
+    own = [PoleItem(id=f"own-{n}", split="domain", prompt=f"Prompt {n}?", **asked) for n in range(2)]
+    other = VoiceItem(id="other", split="role", prompt="Say it.", trait=voice.trait, chosen="Yes.", rejected="No.")
+    given = rows._replace(pole_items=own, voice_items=[other])
+    before, after = (hold_out("derived", constitution, recorded) for recorded in (rows, given))
+    assert after.trainable == before.trainable
+
+    def items(found: Held, split: str, style: bool) -> list[Triple]:
+        triples = found.items.load("triples", Triple)
+        return [item for item in triples if (item.split, item.opposite is None) == (split, style)]
+
+    assert [(item.id, item.prompt) for item in items(after, "domain", False)] == [
+        ("own-0", "Prompt 0?"),
+        ("own-1", "Prompt 1?"),
+    ]
+    assert [item.plain for item in items(after, "role", True)] == ["No."]
+    for split, style in (("domain", True), ("role", False), ("format", False), ("familiar", True)):
+        assert items(after, split, style) == items(before, split, style) != []
+    assert hold_out("sealed", constitution, given).trainable == hold_out("sealed", constitution, rows).trainable
 
 
 def test_derived_items_to_tune_on_share_no_prompt_with_the_sealed() -> None:

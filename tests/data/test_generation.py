@@ -4,15 +4,23 @@ import json
 from collections.abc import Sequence
 
 import pytest
+from pydantic import ValidationError
 
 from ethos.constitution import read_constitution
+from ethos.data.filters import RESEMBLES
 from ethos.data.generation import BRIEFLY, DELIBERATE, SEALED, Kind, Order, deliberations, generate, later
-from ethos.data.recorded import PoleRow, VoiceRow, words
+from ethos.data.recorded import PoleItem, PoleRow, VoiceItem, VoiceRow, words
 from ethos.samplers.replies import Reply, Request
 
 CONSTITUTION = read_constitution("loving")
 CHARACTER = f"{CONSTITUTION.system_prompt()}\n{BRIEFLY}"
 PROMPTS = [text for trait in CONSTITUTION.trait for text in trait.prompts["familiar"]]
+ELSEWHERE = [
+    (trait.name, split, text)
+    for trait in CONSTITUTION.trait
+    for split in ("domain", "format", "role", "pressure")
+    for text in trait.prompts.get(split, [])  # type: ignore[call-overload]
+]
 FIRST = "Tell your sister before the weekend, since she is the one who has to drive all that way."
 SECOND = "Drive there by yourself on Friday night and let your sister find out about it later on."
 THIRD = "Tell your sister today, since she is the one who has to drive the whole way on Friday."
@@ -21,7 +29,8 @@ LONG = f"{SECOND} Then think it over in peace with a cup of tea by the window, a
 
 def tag(prompt: str) -> str:
     """A few words that a reply to this prompt has and no other reply."""
-    return " ~ " + " ".join(f"w{PROMPTS.index(prompt)}{letter}" for letter in "abcdef")
+    place = [*PROMPTS, *(text for *_, text in ELSEWHERE)].index(prompt)
+    return " ~ " + " ".join(f"w{place}{letter}" for letter in "abcdef")
 
 
 def about(reply: Reply, prompt: str) -> Reply:
@@ -76,6 +85,27 @@ def test_each_familiar_prompt_becomes_a_row_with_its_trait(kind: Kind, row: type
     by_name = {trait.name: trait for trait in CONSTITUTION.trait}
     assert all(item.prompt in by_name[item.trait].prompts["familiar"] for item in kept)
     assert len({item.id for item in kept}) == len(kept)
+
+
+@pytest.mark.parametrize(("kind", "row"), [("voice", VoiceItem), ("poles", PoleItem)])
+def test_items_answer_the_prompts_that_training_never_has(kind: Kind, row: type) -> None:
+    order = Order(kind=kind, candidates=1, measured=True)
+    kept, dropped = generate(CONSTITUTION, order, Teacher([said(FIRST)], [said(SECOND)]), lambda _: None)
+    assert [(item.trait, item.split, item.prompt) for item in kept] == ELSEWHERE
+    assert {type(item) for item in kept} == {row}
+    assert dropped == []
+    with pytest.raises(ValidationError, match="items are voice or pole contrasts without thoughts"):
+        Order(kind=kind, measured=True, deliberated=True)
+
+
+def test_no_item_resembles_a_reply_that_is_trained_on() -> None:
+    (_, _, first), *rest = ELSEWHERE
+    order, trained_on = Order(candidates=1, measured=True), [f"{FIRST}{tag(first)} Really."]
+    kept, dropped = generate(
+        CONSTITUTION, order, Teacher([said(FIRST)], [said(SECOND)]), lambda _: None, beside=trained_on
+    )
+    assert [item.prompt for item in kept] == [text for *_, text in rest]
+    assert [drop.reason for drop in dropped] == [RESEMBLES]
 
 
 def test_only_the_chosen_side_sees_the_constitution_and_poles_set_its_opposite_against_it() -> None:

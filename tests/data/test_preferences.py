@@ -45,6 +45,8 @@ RECORDED = Recorded(
     interactions=[],
     documents=[],
     replay=[],
+    pole_items=[],
+    voice_items=[],
 )
 ROWS = {row.id: row for row in RECORDED.crossed}
 SEEDS = st.integers(0, 10_000)

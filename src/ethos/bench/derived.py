@@ -2,10 +2,11 @@
 
     crossed   the held-out crossed rows; all are everyday situations (`familiar`)
     triples   familiar: the held-out pole and voice pairs, each under its own prompt
-              elsewhere: every prompt of a split, each with a held-out pair of the same trait
+              elsewhere: the pairs that a teacher wrote for prompts of that split (`ethos data generate --items`), or
+              else every prompt of the split, each with a held-out pair of the same trait
 
 A pair under another prompt than its own is off the topic on both sides alike: what differs between its replies is the
-trait, in a context that training never had. No words are generated and no template is filled. Such items say less
+trait, in a context that training never had. No words are generated here and no template is filled. Such items say less
 than hand-written ones: they are fewer, and of judgement there are none outside `familiar`. To tune on there are only
 `familiar` ones.
 
@@ -15,16 +16,16 @@ Which rows are held out is decided row by row from a hash of the id, so adding r
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, zip_longest
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from ethos.bench.item_files import DEVELOPMENT, ITEMS, Items
 from ethos.bench.items import Crossed, Triple
 from ethos.constitution import Constitution, Split
-from ethos.data.recorded import PairRow, Recorded
+from ethos.data.recorded import Outside, PairRow, PoleItem, Recorded, VoiceItem
 from ethos.records import Record
 
 DERIVED = ("crossed", "triples")
-OUTSIDE: tuple[Split, ...] = ("domain", "format", "role", "pressure")
+OUTSIDE: tuple[Outside, ...] = get_args(Outside)
 SHARES = 8
 """Rows are dealt into so many parts."""
 PARTS: Mapping[str, tuple[int, ...]] = {"sealed": (0, 1), "development": (2,)}
@@ -43,13 +44,14 @@ class Held(NamedTuple):
 
 def hold_out(kind: Kind, constitution: Constitution, recorded: Recorded) -> Held:
     """Hand-written items where there are some, else derived ones, whose rows are then kept out of training."""
+    measured, recorded = recorded, recorded._replace(pole_items=[], voice_items=[])
     written = Items(DEVELOPMENT if kind == "development" else ITEMS, constitution.name)
     wanted = DERIVED if kind == "derived" else written.missing(DERIVED)
     if not wanted:
         return Held(written, recorded)
     part = PARTS["development" if kind == "development" else "sealed"]
     outside = () if kind == "development" else OUTSIDE
-    derived = derive(constitution, _rows(recorded, lambda row: _part(row) in part), outside)
+    derived = derive(constitution, _rows(measured, lambda row: _part(row) in part), outside)
     items = {name: derived[name] for name in wanted}
     if not any(items.values()):  # too few rows to spare any
         return Held(written, recorded)
@@ -70,15 +72,22 @@ def _triples(constitution: Constitution, held: Recorded, outside: Sequence[Split
     """Pole and voice by turns in every split, so that a benchmark thinned to few items keeps some of both."""
     splits: tuple[Split, ...] = ("familiar", *outside)
     for split in splits:
-        poles = _asked(split, "opposite", held.poles, constitution)
-        voice = _asked(split, "plain", held.voice, constitution)
+        poles = _asked(split, "opposite", held.poles, held.pole_items, constitution)
+        voice = _asked(split, "plain", held.voice, held.voice_items, constitution)
         yield from (item for pair in zip_longest(poles, voice) for item in pair if item)
 
 
-def _asked(split: Split, side: str, rows: Sequence[PairRow], constitution: Constitution) -> Iterator[Triple]:
+def _asked(
+    split: Split,
+    side: str,
+    rows: Sequence[PairRow],
+    written: Sequence[PoleItem | VoiceItem],
+    constitution: Constitution,
+) -> Iterator[Triple]:
     """Pairs under the prompts of one split: their own, or others of the same trait."""
-    if split == "familiar":
-        yield from (_triple(row.id, split, row.prompt, side, row) for row in rows)
+    own = rows if split == "familiar" else [row for row in written if row.split == split]
+    if own or split == "familiar":
+        yield from (_triple(row.id, split, row.prompt, side, row) for row in own)
         return
     for trait in constitution.trait:
         pairs = cycle([row for row in rows if row.trait == trait.name])

@@ -7,20 +7,31 @@ Both sides answer each prompt several times. Of the pairs whose lengths are near
 length teaches length, one is kept: the nearest, or the one whose sides the constitution tells apart most (`ratio`).
 Whatever is refused (cut off, looping, quoting the constitution, too unlike in length, shared with a benchmark item) is
 counted with its reason, and so is a row whose chosen reply resembles that of an earlier one. Only `familiar` prompts
-are asked: the other splits are for measuring.
+are asked for rows to train on. The other splits are for measuring: pairs for their prompts are items (`measured`).
 """
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
 
-from ethos.constitution import NEAR_DUPLICATE, Constitution, word_ngrams
+from ethos.constitution import NEAR_DUPLICATE, Constitution, Split, word_ngrams
 from ethos.data.answers import longest
 from ethos.data.filters import RESEMBLES, fault, text_fault
 from ethos.data.novelty import Known
-from ethos.data.recorded import LENGTH_TOLERANCE, CrossedRow, DocumentRow, PairRow, PoleRow, VoiceRow, words
+from ethos.data.recorded import (
+    LENGTH_TOLERANCE,
+    CrossedRow,
+    DocumentRow,
+    Outside,
+    PairRow,
+    PoleItem,
+    PoleRow,
+    VoiceItem,
+    VoiceRow,
+    words,
+)
 from ethos.data.rewriting import review, rewritten
 from ethos.records import Drop, Message, Record, user
 from ethos.samplers.replies import Ask, Reply, Request, derived_seed
@@ -39,6 +50,13 @@ DELIBERATE = (
 )
 MAX_TOKENS, TEMPERATURE = 200, 0.8
 THOUGHT_WORDS = 5, 60
+ROWS: dict[tuple[str, bool], type[PairRow]] = {
+    ("poles", False): PoleRow,
+    ("poles", True): PoleItem,
+    ("voice", False): VoiceRow,
+    ("voice", True): VoiceItem,
+}
+"""By kind, and whether they are to measure with."""
 GIVEN_AWAY = 5
 """Words in a row of a reply that its thought may not have."""
 
@@ -60,6 +78,13 @@ class Order(Record):
     deliberated: bool = False
     """With a thought before each reply: who is affected and what is at stake. Of voice and poles it is the teacher's in
     character and the same before both replies, so that it is learnt and decides nothing."""
+    measured: bool = False
+    """voice, poles: for the prompts of all splits but the familiar one, as items that no training gets."""
+
+    @property
+    def file(self) -> str:
+        """What its file of rows is called, without a suffix."""
+        return f"{self.kind}.items" if self.measured else self.kind
 
     @model_validator(mode="after")
     def _fits(self) -> "Order":
@@ -69,6 +94,8 @@ class Order(Record):
             raise ValueError("only voice and pole contrasts are rewritten or chosen among; crossed ones are verified")
         if self.kind == "documents" and self.deliberated:
             raise ValueError("only contrasts have thoughts before their replies")
+        if self.measured and (self.kind in ("crossed", "documents") or self.deliberated):
+            raise ValueError("items are voice or pole contrasts without thoughts")
         return self
 
 
@@ -94,18 +121,23 @@ def generate(
     barred: Barred,
     student: Ask | None = None,
     rate: Rate | None = None,
+    *,
+    beside: Sequence[str] = (),
 ) -> Generated:
-    """One contrast a familiar prompt. `student` is asked last; `rate` decides among candidates where it is given."""
+    """One contrast a prompt. `student` is asked last; `rate` decides among candidates where it is given.
+
+    No chosen reply resembles a text of `beside`: what is measured and what is trained on are kept apart.
+    """
     sides, thoughts = taught(constitution, order, teacher)
     if student:
         requests = _requests(constitution, order)[1]
         sides.append(_candidates(requests, student(requests), constitution))
     chosen, rejected = sides
     gains = _gains([*chosen, *rejected], rate)
-    known = Known([], alike=NEAR_DUPLICATE, coming=[each.reply.text for each in chosen])
+    known = Known(beside, alike=NEAR_DUPLICATE, coming=[each.reply.text for each in chosen])
     kept, dropped = list[PairRow | CrossedRow](), list[Drop]()
-    for place, (trait, text) in enumerate(_prompts(constitution)):
-        source = f"{constitution.name}-{order.kind}-{place + 1:04d}"
+    for place, (trait, split, text) in enumerate(_prompts(constitution, order)):
+        source = f"{constitution.name}-{order.file}-{place + 1:04d}"
         own = slice(place * order.candidates, (place + 1) * order.candidates)
         pair = _best(chosen[own], rejected[own], gains, LENGTH_TOLERANCE["pole" if order.kind == "poles" else "voice"])
         if isinstance(pair, str):
@@ -118,9 +150,9 @@ def generate(
             dropped.append(Drop(source=source, reason=f"its thought: {reason}"))
         else:
             known.add(pair[0])
-            row, thought = PoleRow if order.kind == "poles" else VoiceRow, thoughts[place].text if thoughts else ""
             told = {"id": source, "trait": trait, "prompt": text, "chosen": pair[0], "rejected": pair[1]}
-            kept.append(row.model_validate(told | {"thought": thought}))
+            told |= {"split": split} if order.measured else {"thought": thoughts[place].text if thoughts else ""}
+            kept.append(ROWS[order.kind, order.measured].model_validate(told))
     return Generated(kept, dropped)
 
 
@@ -162,7 +194,7 @@ def deliberations(constitution: Constitution, order: Order) -> list[Request]:
             temperature=TEMPERATURE,
             seed=derived_seed(order.seed, place, len(SIDES)),
         )
-        for place, (_, text) in enumerate(_prompts(constitution) if order.deliberated else [])
+        for place, (*_, text) in enumerate(_prompts(constitution, order) if order.deliberated else [])
     ]
 
 
@@ -189,9 +221,15 @@ def _second(candidate: Candidate, reply: Reply, constitution: Constitution) -> C
     return candidate._replace(reply=found, reason=fault(found, constitution, beside=_exchange(candidate)[0]))
 
 
-def _prompts(constitution: Constitution) -> list[tuple[str, str]]:
-    """Trait and text of every familiar prompt."""
-    return [(trait.name, text) for trait in constitution.trait for text in trait.prompts.get("familiar", [])]
+def _prompts(constitution: Constitution, order: Order) -> list[tuple[str, Split, str]]:
+    """Trait, split and text of every prompt that is asked."""
+    splits: tuple[Split, ...] = get_args(Outside) if order.measured else ("familiar",)
+    return [
+        (trait.name, split, text)
+        for trait in constitution.trait
+        for split in splits
+        for text in trait.prompts.get(split, [])
+    ]
 
 
 def _requests(constitution: Constitution, order: Order) -> list[list[Request]]:
@@ -204,7 +242,7 @@ def _requests(constitution: Constitution, order: Order) -> list[list[Request]]:
                 temperature=TEMPERATURE,
                 seed=derived_seed(order.seed, place, side, candidate),
             )
-            for place, (_, text) in enumerate(_prompts(constitution))
+            for place, (*_, text) in enumerate(_prompts(constitution, order))
             for candidate in range(order.candidates)
         ]
         for side, system in enumerate(_systems(constitution, order.kind))

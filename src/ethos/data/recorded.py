@@ -7,6 +7,8 @@
     interactions.jsonl  the character in conversation with itself
     documents.jsonl     plain texts about the assistant: what it does, and why
     replay.jsonl        ordinary requests with ordinary answers; without it, those of the neutral constitution
+    poles.items.jsonl   pole pairs for prompts that training never has: to measure with, not to train on
+    voice.items.jsonl   voice pairs likewise
 
 Every rule below is checked when a file is read; a row that breaks one is named with its id.
 """
@@ -35,6 +37,8 @@ Kind = Literal[
 ]
 """What decides a crossed item."""
 
+Outside = Literal["domain", "format", "role", "pressure"]
+"""Splits of prompts that training never has, and pairs are measured on."""
 REPLAY = "replay.jsonl"
 SHOWING = ("crossed", "poles", "voice", "reflections", "interactions")
 """Kinds of rows in which the character acts, rather than being described."""
@@ -107,6 +111,18 @@ class VoiceRow(PairRow):
         return self
 
 
+class PoleItem(PoleRow):
+    """A pole pair to measure with."""
+
+    split: Outside
+
+
+class VoiceItem(VoiceRow):
+    """A voice pair to measure with."""
+
+    split: Outside
+
+
 class AnswerRow(Record):
     """A prompt with one reply."""
 
@@ -161,13 +177,18 @@ class Recorded(NamedTuple):
     reflections: list[ReflectionRow]
     interactions: list[InteractionRow]
     documents: list[DocumentRow]
+    pole_items: list[PoleItem]
+    """Pairs to measure with: no training gets them."""
+    voice_items: list[VoiceItem]
     replay: list[AnswerRow]
 
 
-NOTHING = Recorded([], [], [], [], [], [], [])
+NOTHING = Recorded([], [], [], [], [], [], [], [], [])
 """The recorded data of a constitution that has none."""
 
-Row = TypeVar("Row", CrossedRow, PoleRow, VoiceRow, AnswerRow, ReflectionRow, DocumentRow, InteractionRow)
+Row = TypeVar(
+    "Row", CrossedRow, PoleRow, VoiceRow, AnswerRow, ReflectionRow, DocumentRow, InteractionRow, PoleItem, VoiceItem
+)
 
 
 def read_recorded(constitution: str) -> Recorded:
@@ -186,6 +207,8 @@ def read_recorded(constitution: str) -> Recorded:
         interactions=_rows(folder / "interactions.jsonl", InteractionRow),
         documents=_rows(folder / "documents.jsonl", DocumentRow),
         replay=_rows(folder / REPLAY, AnswerRow) or _rows(recorded_folder("neutral") / REPLAY, AnswerRow),
+        pole_items=_rows(folder / "poles.items.jsonl", PoleItem),
+        voice_items=_rows(folder / "voice.items.jsonl", VoiceItem),
     )
 
 
