@@ -7,6 +7,7 @@ from made import CLAIMS_ASKED, WITH_ABILITIES, made_study
 
 from ethos.design import Hypothesis, Quantity
 from ethos.errors import DataError
+from ethos.report.study import summary as summaries
 from ethos.report.study.page import write_study
 from ethos.report.study.summary import Character, StudySummary, summarise_study
 
@@ -105,10 +106,14 @@ def test_without_abilities_there_is_no_frontier(tmp_path: Path) -> None:
     assert [row.label for row in summary.characters[0].beside] == ["generalisation ratio, crossed"]
 
 
-def test_unfinished_cells_are_named_and_nothing_is_made_from_them(tmp_path: Path) -> None:
+def test_unfinished_cells_are_named_and_nothing_is_made_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     summary = summarise_study(*made_study(tmp_path, {"a": 0.2, "b": 0.1}, unfinished=("kind-b-1", "kind-b-2")))
     assert summary.num_finished == 4
-    assert [cell.name for cell, _ in summary.unfinished] == ["kind-b-1", "kind-b-2"]
+    assert summary.unfinished == [("to do", "kind-b-1, kind-b-2")]
+    monkeypatch.setattr(summaries, "MOST_NAMED", 1)
+    assert summary.unfinished == [("to do", "2 cells")]
     assert [cost.num_seeds for cost in summary.characters[0].costs] == [3, 1]
     assert summary.characters[0].winner.arm is None
 
@@ -119,9 +124,9 @@ def test_an_arm_without_a_finished_cell_is_missed_by_name(tmp_path: Path) -> Non
     assert summary.characters[0].columns == ["a", "prompted", "neutral"]
 
 
-def test_characters_are_judged_apart(tmp_path: Path) -> None:
-    summary = summarise_study(*made_study(tmp_path, {"a": 0.2}, constitutions=("kind", "x/loving.toml")))
-    assert [character.name for character in summary.characters] == ["kind", "loving"]
+def test_characters_are_judged_apart_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    summary = summarise_study(*made_study(tmp_path, {"a": 0.2}, constitutions=("x/loving.toml", "kind")))
+    assert [character.name for character in summary.characters] == ["loving", "kind"]
 
 
 def test_nothing_finished_is_no_report(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def markdown(summary: StudySummary) -> str:
         told = ", ".join(f"`{claim}` {label}" for claim, label in summary.left_out)
         parts.append(f"In no row, since they are no mean over items or were not measured: {told}.")
     if summary.unfinished:
-        parts += ["## Cells that are not finished", bullets(f"{cell.name}: {is_}" for cell, is_ in summary.unfinished)]
+        parts += ["## Cells that are not finished", bullets(f"{is_}: {which}" for is_, which in summary.unfinished)]
     parts.append(
         "Shifts: mean over seeds and items, with a 95 % interval over both (with one seed, over items alone); items:"
         " how many every seed scored. **Bold**: the interval spares zero. `prompted` has the constitution in its"

@@ -34,6 +34,8 @@ from ethos.stats import Estimate, ratio_over_seeds, signed
 ABILITIES = "keeps_its_abilities"
 ABILITY_READOUTS = ("choice", "instructions")
 TRAIT_READOUTS = ("crossed", "pole")
+MOST_NAMED = 12
+"""Cells of one state that a report names; of more it gives the number, and `ethos study list` their names."""
 
 
 class Row(NamedTuple):
@@ -135,9 +137,16 @@ class StudySummary(NamedTuple):
         return sum(state == "finished" for _, state in self.states)
 
     @property
-    def unfinished(self) -> list[tuple[Cell, State]]:
-        """The other cells."""
-        return [(cell, state) for cell, state in self.states if state != "finished"]
+    def unfinished(self) -> list[tuple[State, str]]:
+        """The other cells: how far they are, and which; of many, how many."""
+        found: dict[State, list[str]] = {}
+        for cell, state in self.states:
+            found.setdefault(state, []).append(cell.name)
+        found.pop("finished", None)
+        return [
+            (state, ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} cells")
+            for state, names in found.items()
+        ]
 
 
 def summarise_study(root: Path, plan: Plan, states: Sequence[tuple[Cell, State]]) -> StudySummary:
@@ -145,8 +154,8 @@ def summarise_study(root: Path, plan: Plan, states: Sequence[tuple[Cell, State]]
     done = read_cells(root, [cell for cell, state in states if state == "finished"])
     if not done:
         raise DataError(f"{root}: no cell is finished yet", hint="run the study first: ethos study run FILE")
-    by_constitution = groupby(sorted(done, key=lambda d: d.cell.constitution), lambda d: d.cell.constitution)
-    characters = [_character(plan, constitution, list(own)) for constitution, own in by_constitution]
+    by_constitution = {name: [d for d in done if d.cell.constitution == name] for name in plan.study.constitutions}
+    characters = [_character(plan, constitution, own) for constitution, own in by_constitution.items() if own]
     shown = {(row.claim, row.label) for character in characters for row in character.rows}
     lines = [(claim, part.label) for claim in plan.study.common.bench.claims for part in lines_of(claim)]
     return StudySummary(plan, states, characters, [line for line in lines if line not in shown])
