@@ -16,7 +16,7 @@ mean square, 0.23 at most, 0.02 over a reply's mean).
 Shape suffixes: N = trie positions, S = scored positions, P = their distinct parents, D = hidden, V = vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -253,13 +253,12 @@ def score(
     *,
     limit: int = MAX_POSITIONS,
     prefix: Prefix | None = None,
-    done: Callable[[int], None] = lambda _: None,
 ) -> list[NDArray[np.float64]]:
     """Per-token log-probabilities (nats) of each sequence's scored tokens.
 
     Tokens that all sequences begin with (a system prompt) are computed once, unless a `prefix` of them was read
     before. The rest is visited in lexicographic order, so that sequences with a common beginning meet in one pack;
-    the result is in the order given. `done` is told how many sequences each pack has scored.
+    the result is in the order given.
     """
     if not sequences:
         return []
@@ -276,7 +275,6 @@ def score(
         logprobs = token_logprobs(model, packed, prefix).double().cpu().numpy()
         for index, where in zip(packed.sequences, packed.scored, strict=True):
             result[index] = logprobs[where]
-        done(len(packed.sequences))
     return [result[i] for i in range(len(sequences))]
 
 
