@@ -102,7 +102,7 @@ def test_traits_are_told_apart_with_p_values_that_allow_for_as_many_lines(tmp_pa
         for trait, count in (("care", 8), ("candour", 8), ("wit", 2))
         for i in range(count)
     ]
-    asked = Asked(TWO, read_constitution(REASONER), Items(tmp_path, derived={"crossed": items}), NOTHING, 0)
+    asked = Asked(TWO, read_constitution(REASONER), Items(tmp_path, derived={"crossed": items}), NOTHING, 0, "")
     found, other = (Found(Subject(name=name, base=name), tmp_path, None) for name in ("one", "other"))
     gain = {"care": 0.2, "candour": 0.0, "wit": 9.0}
 

@@ -25,7 +25,12 @@ from ethos.store import Run
 from ethos.subjects import Found, find_subject
 
 REASONER = Asked(
-    BenchSettings(), read_constitution("virtuous-reasoner"), Items(), read_recorded("virtuous-reasoner"), seed=0
+    BenchSettings(),
+    read_constitution("virtuous-reasoner"),
+    Items(),
+    read_recorded("virtuous-reasoner"),
+    seed=0,
+    dtype="torch.float32",
 )
 RETRAINS = "survives_fine_tuning"
 ANYONE = Subject(name="anyone", base="tiny")

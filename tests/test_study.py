@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+import tarfile
 import threading
 import time
 from functools import partial
@@ -15,19 +16,32 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from conftest import PROCESSES, few_rows
 from ethos.cli import app
 from ethos.design import STORE, Budget, Cell, cells, preregister, read_study
+from ethos.doctor import hardware
 from ethos.engines import Engine, outcomes
 from ethos.errors import DataError, UserError
 from ethos.manifest import MANIFEST, read_manifest
+from ethos.models import fast_dtype
 from ethos.pipeline import fingerprint, read_inputs
 from ethos.plan import render_grid
 from ethos.records import Preference, read_jsonl
 from ethos.store import KEY
-from ethos.study import StudyError, _run_cell, finished, render_states, report_study, run_study, state
+from ethos.study import (
+    StudyError,
+    _inputs,
+    _run_cell,
+    export,
+    finished,
+    render_states,
+    report_study,
+    run_study,
+    state,
+)
 from ethos.train.fit import LOG
 from ethos.train.schedule import Step
 
@@ -197,7 +211,7 @@ def test_every_cell_has_a_state(done: Path, file: Path, tmp_path: Path) -> None:
     preregister(study, tmp_path, amend=False)
     for cell, made_from in ((first, "other data"), (second, fingerprint_of(second))):
         cell.folder(tmp_path).mkdir(parents=True)
-        (cell.folder(tmp_path) / MANIFEST).write_text(json.dumps({"fingerprint": made_from}))
+        (cell.folder(tmp_path) / MANIFEST).write_text(json.dumps({"fingerprint": made_from, "hardware": hardware()}))
     third.folder(tmp_path).mkdir()
     assert [state(tmp_path, cell) for cell in cells(study)] == ["outdated", "finished", "begun", "to do"]
     assert render_states(tmp_path).endswith("4 cells: 1 finished, 1 outdated, 1 begun, 1 to do")
@@ -239,6 +253,39 @@ def test_the_verbs_of_a_finished_study_read_its_folder(done: Path, tmp_path: Pat
     assert {(row["arm"], row["seed"]) for row in rows} == {(arm, seed) for arm in ("sft", "dpo") for seed in "01"}
     assert all(math.isfinite(float(row["value"])) for row in rows if row["claim"] == "knows_when")
     assert CliRunner().invoke(app, ["study", "export", str(done), "--to", "xlsx"]).exit_code == 2
+
+
+def test_an_archive_is_reported_and_gone_on_from_where_nothing_else_of_the_study_is(
+    done: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_study(file)
+    packed = export(done, "archive", tmp_path / "results.tar.xz")
+    assert packed.read_bytes() == export(done, "archive", tmp_path / "again.tar.xz").read_bytes()
+    with tarfile.open(packed) as tar:
+        assert {Path(name).suffix for name in tar.getnames()} == {".json", ".jsonl"}  # no weights
+        tar.extractall(tmp_path, filter="data")
+    root = tmp_path / study.name
+
+    other = torch.float32 if fast_dtype() is torch.bfloat16 else torch.bfloat16
+    with monkeypatch.context() as elsewhere:  # a machine that computes in another precision
+        elsewhere.setattr("ethos.models.fast_dtype", lambda: other)
+        _inputs.cache_clear()
+        assert {state(root, cell) for cell in cells(study)} == {"finished"}
+        assert {state(done, cell) for cell in cells(study)} == {"finished"}
+    _inputs.cache_clear()
+    assert export(root, "csv", None).read_bytes() == export(done, "csv", tmp_path / "all.csv").read_bytes()
+    before, after = (report_study(folder).with_suffix(".md").read_text() for folder in (done, root))
+    assert [line for line in after.splitlines() if line not in before.splitlines()] == [
+        line.rpartition(" | ")[0] + " | – |" for line in before.splitlines() if line.startswith(("| sft |", "| dpo |"))
+    ]  # arithmetic is counted from the base's weights, to which no cell has a link
+
+    began = {cell.name: (cell.folder(root) / MANIFEST).read_bytes() for cell in cells(study)}
+    control = study.arms[0].model_copy(update={"name": "shuffled", "labels": "shuffled"})
+    run_study(study.model_copy(update={"arms": (*study.arms, control), "seeds": (0,)}), root, amend=True)
+    made = {stage: len(list((root / STORE / stage).glob(f"*/{KEY}"))) for stage in ("data", "sft", "neutral")}
+    assert made == {"data": 2, "sft": 1, "neutral": 1}  # rows and weights of the one cell that was left
+    assert {name: (root / "cells" / name / MANIFEST).read_bytes() for name in began} == began
+    assert finished(root, cells(study)[0])
 
 
 def test_an_arm_added_with_shuffled_labels_trains_on_the_same_rows_and_shares_what_they_do_not_decide(

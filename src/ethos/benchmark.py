@@ -19,7 +19,7 @@ from ethos.data.recorded import NOTHING, read_recorded
 from ethos.errors import ConfigError, DataError
 from ethos.manifest import MANIFEST, read_manifest, read_scores
 from ethos.measuring import SCORES, Asked, BenchSettings, Ruler, measure
-from ethos.models import load_tokenizer_chat
+from ethos.models import fast_dtype, load_tokenizer_chat
 from ethos.pages import table
 from ethos.records import read_jsonl
 from ethos.report.findings import Finding, findings
@@ -79,7 +79,7 @@ def what_to_ask(names: Sequence[str], given: str | None, settings: BenchSettings
     constitution, where = shared_constitution(names, given)
     recorded = read_recorded(where) if recorded_folder(where).is_dir() else NOTHING
     held = hold_out(settings.items, constitution, recorded)
-    return Asked(settings, constitution, held.items, held.trainable, seed)
+    return Asked(settings, constitution, held.items, held.trainable, seed, str(fast_dtype()))
 
 
 def shared_constitution(names: Sequence[str], given: str | None) -> tuple[Constitution, str]:

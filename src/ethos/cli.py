@@ -186,10 +186,16 @@ def study_list(folder: StudyRoot) -> None:
 @studies.command("export")
 def study_export(
     folder: StudyRoot,
-    to: Annotated[Literal["csv", "parquet", "latex"], typer.Option(help="Every score, or a table of shifts (latex).")],
+    to: Annotated[
+        Literal["csv", "parquet", "latex", "archive"],
+        typer.Option(help="Every score, a table of shifts (latex), or all results without weights (archive)."),
+    ],
     out: Annotated[Path | None, typer.Option(help="File.  [default: results or shifts in the study's folder]")] = None,
 ) -> None:
-    """Write a study's numbers for other programs."""
+    """Write a study's numbers for other programs, or to go on from elsewhere.
+
+    An unpacked archive (`tar xf results.tar.xz -C out`) is a study's folder: report it, or run what is left of it.
+    """
     from ethos.study import export
 
     typer.echo(f"wrote {export(folder, to, out)}")

@@ -96,6 +96,8 @@ class Asked(NamedTuple):
     recorded: Recorded
     """What the constitution's own training data is."""
     seed: int
+    dtype: str
+    """What the model computes in."""
 
 
 class Ruler(NamedTuple):
@@ -116,7 +118,7 @@ class Measured(NamedTuple):
 def measure(ruler: Ruler, subject: Subject, base: Path, adapter: Path | None) -> Measured:
     """All claims on one subject; the model is loaded only when some claim is not measured yet."""
     opened: list[Loaded] = []
-    settings, constitution, items, recorded, seed = ruler.asked
+    settings, constitution, items, recorded, seed, _ = ruler.asked
 
     def score(claim: Claim, folder: Path) -> None:
         missing = items.missing(claim.items)
@@ -192,7 +194,7 @@ def measure_key(asked: Asked, subject: Subject, claim: Claim) -> MeasureKey:
         items=asked.items.digest(*claim.items, *claim.also),
         constitution=read,
         per_split=asked.settings.per_split,
-        dtype=str(models.fast_dtype()),
+        dtype=asked.dtype,
         seed=asked.seed if claim.samples else None,
         extent=claim.extent,
     )

@@ -119,6 +119,8 @@ class Inputs(NamedTuple):
     items: Items
     contrasts: str
     """Hash of the items that the bag of words is tried on."""
+    dtype: str
+    """What the model computes in."""
 
     @property
     def constitution(self) -> Constitution:
@@ -220,6 +222,7 @@ def read_inputs(config: RunConfig) -> Inputs:
         taught=taught,
         items=items,
         contrasts=items.digest("triples", "crossed"),
+        dtype=str(models.fast_dtype()),
     )
 
 
@@ -233,7 +236,7 @@ def read_taught(config: RunConfig, name: str) -> tuple[Taught, Items]:
 
 def asked(config: RunConfig, inputs: Inputs) -> Asked:
     """What every subject of the run is measured on."""
-    return Asked(config.bench, inputs.constitution, inputs.items, inputs.own.recorded, config.seed)
+    return Asked(config.bench, inputs.constitution, inputs.items, inputs.own.recorded, config.seed, inputs.dtype)
 
 
 def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
@@ -244,7 +247,7 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
     stages: dict[str, StageKey] = {}
     on = ""
     for name, stage in config.named_stages.items():
-        stages[name] = stage_key(stage, data, on, config.seed)
+        stages[name] = stage_key(stage, data, on, inputs.dtype, config.seed)
         on = stages[name].digest()
     baseline = BaselineKey(
         data=data.digest(),
@@ -252,7 +255,7 @@ def stage_keys(config: RunConfig, inputs: Inputs) -> Keys:
         per_split=config.bench.per_split,
         seed=config.seed,
     )
-    neutral = stage_key(config.control, ordinary, "", config.seed)
+    neutral = stage_key(config.control, ordinary, "", inputs.dtype, config.seed)
     return Keys(data, ordinary, contamination, stages, neutral, baseline)
 
 
@@ -286,14 +289,14 @@ def fingerprint_of(keys: Keys, claims: Sequence[MeasureKey]) -> str:
     return digest_of([keys.data, keys.contamination, *keys.stages.values(), keys.neutral, keys.baseline, *claims])
 
 
-def stage_key(stage: Stage, data: DataKey, on: str, seed: int) -> StageKey:
+def stage_key(stage: Stage, data: DataKey, on: str, dtype: str, seed: int) -> StageKey:
     """The key of one training stage on top of another."""
     return StageKey(
         data=data.digest(),
         on=on,
         stage=stage,
         fingerprint=stage.fingerprint(),
-        dtype=str(models.fast_dtype()),
+        dtype=dtype,
         seed=seed,
     )
 

@@ -69,15 +69,18 @@ def finished(root: Path, cell: Cell) -> bool:
 
 
 def state(root: Path, cell: Cell) -> State:
-    """How far a cell is. What it was made from is compared by one hash, which its manifest holds."""
+    """How far a cell is. What it was made from is compared by one hash, which its manifest holds.
+
+    The hash is taken in the precision of the machine that ran the cell: it stays finished on any other.
+    """
     path = cell.folder(root) / MANIFEST
     if not path.exists():
         return "begun" if path.parent.exists() else "to do"
-    config = cell.config
-    inputs = inputs_of(config)
-    claims = _claim_keys(config.model, config.constitution, config.bench, config.seed)
-    current = fingerprint_of(stage_keys(config, inputs), claims)
-    return "finished" if from_json(path.read_bytes())["fingerprint"] == current else "outdated"
+    config, manifest = cell.config, from_json(path.read_bytes())
+    dtype = f"torch.{manifest['hardware']['dtype']}"
+    claims = _claim_keys(config.model, config.constitution, config.bench, config.seed, dtype)
+    current = fingerprint_of(stage_keys(config, inputs_of(config)._replace(dtype=dtype)), claims)
+    return "finished" if manifest["fingerprint"] == current else "outdated"
 
 
 def states(root: Path, study: Study) -> list[tuple[Cell, State]]:
@@ -98,10 +101,10 @@ def _inputs(model: str, constitution: str, trained_on: str | None, items: Kind) 
 
 
 @cache
-def _claim_keys(model: str, constitution: str, bench: BenchSettings, seed: int) -> list[MeasureKey]:
+def _claim_keys(model: str, constitution: str, bench: BenchSettings, seed: int, dtype: str) -> list[MeasureKey]:
     """The same for all arms of a seed."""
     config = RunConfig(name="claims", model=model, constitution=constitution, bench=bench, seed=seed)
-    return claim_keys(config, _inputs(model, constitution, None, bench.items))
+    return claim_keys(config, _inputs(model, constitution, None, bench.items)._replace(dtype=dtype))
 
 
 def report_study(root: Path) -> Path:

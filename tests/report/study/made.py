@@ -24,6 +24,7 @@ CLAIMS_ASKED = ("knows_when", "shows_the_character", "carries_over", "leaves_oth
 WITH_ABILITIES = (*CLAIMS_ASKED, "holds_under_pressure", "keeps_its_abilities")
 SHARE_READOUTS = ("won", "choice", "instructions", "stops")
 STEPS, TOKENS_A_STEP, SECONDS = 5, 1000, 30.0
+HARDWARE = {"processor": "Abacus 3", "cores": "2", "vector": "AVX2", "accelerator": "none", "dtype": "float32"}
 PARAMETERS, LAYERS = 24, 2
 Made = tuple[Path, Plan, list[tuple[Cell, State]]]
 
@@ -96,7 +97,7 @@ def finish(root: Path, cell: Cell, moved: float, *, items: int) -> None:
         constitution=_constitution(),
         ethos="0.1.0",
         versions={},
-        hardware={},
+        hardware=HARDWARE,
         stages={name: _from(folder, place) for name, place in stages.items()},
         subjects={name: Subject(name=name, base="b") for name in shifts},
         traits={f"familiar-{i}": "candour" if i % 3 else "care" for i in range(items)},

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from made import LAYERS, PARAMETERS, SECONDS, STEPS, TOKENS_A_STEP, Made, made_study
+from made import HARDWARE, LAYERS, PARAMETERS, SECONDS, STEPS, TOKENS_A_STEP, Made, made_study
 
 from ethos.bench.claim import Score
 from ethos.design import cells
 from ethos.records import read_jsonl, to_jsonl
 from ethos.report.study.cells import Done, read_cells
-from ethos.report.study.costs import Dropped, Size, costs, dropped, model_size, unscored
+from ethos.report.study.costs import Dropped, Size, costs, dropped, machines, model_size, unscored
 
 
 @pytest.fixture
@@ -56,6 +56,14 @@ def test_parameters_are_counted_from_the_heads_of_the_weight_files(made: Made, t
 def test_weights_that_are_gone_leave_no_number(made: Made) -> None:
     (made[0] / "weights" / "config.json").unlink()
     assert {cost.flops for cost in costs(read(made))} == {None}
+
+
+def test_machines_are_told_by_processor_or_accelerator_and_precision(made: Made) -> None:
+    done = read(made)
+    assert machines(done) == [("Abacus 3 (AVX2), float32", 6)]
+    gpu = HARDWARE | {"accelerator": "Loom 9", "dtype": "bfloat16"}
+    other = done[0]._replace(manifest=done[0].manifest.model_copy(update={"hardware": gpu}))
+    assert machines([other, *done[1:]]) == [("Abacus 3 (AVX2), float32", 5), ("Loom 9, bfloat16", 1)]
 
 
 def test_arms_that_lost_the_same_rows_are_told_together(made: Made) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from statistics import fmean
@@ -71,7 +72,8 @@ class Size(NamedTuple):
 
 def costs(done: Sequence[Done]) -> list[Cost]:
     """A row an arm."""
-    return [_cost(arm, own) for arm, own in _by_arm(done)]
+    size = next(filter(None, (model_size(each.root / "base") for each in done)), None)  # of one model all
+    return [_cost(arm, own, size) for arm, own in _by_arm(done)]
 
 
 def _by_arm(done: Sequence[Done]) -> Iterator[tuple[str, list[Done]]]:
@@ -79,8 +81,8 @@ def _by_arm(done: Sequence[Done]) -> Iterator[tuple[str, list[Done]]]:
         yield arm, [each for each in done if each.cell.arm == arm]
 
 
-def _cost(arm: str, own: Sequence[Done]) -> Cost:
-    config, size = own[0].cell.config, model_size(own[0].root / "base")
+def _cost(arm: str, own: Sequence[Done], size: Size | None) -> Cost:
+    config = own[0].cell.config
     return Cost(
         arm=arm,
         stages=tuple(config.named_stages),
@@ -145,6 +147,17 @@ def model_size(folder: Path) -> Size | None:
             head = json.loads(file.read(length))
         parameters += sum(prod(tensor["shape"]) for name, tensor in head.items() if name != "__metadata__")
     return Size(parameters, json.loads(read_text(folder / "config.json"))["num_hidden_layers"])
+
+
+def machines(done: Sequence[Done]) -> list[tuple[str, int]]:
+    """What cells ran on, with their precision, and how many: the most first."""
+    return Counter(_machine(each.manifest.hardware) for each in done).most_common()
+
+
+def _machine(hardware: Mapping[str, str]) -> str:
+    processor = f"{hardware['processor']} ({hardware['vector']})"
+    place = processor if hardware["accelerator"] == "none" else hardware["accelerator"]
+    return f"{place}, {hardware['dtype']}"
 
 
 def dropped(done: Sequence[Done]) -> list[Dropped]:

@@ -1,4 +1,5 @@
-"""A study's numbers for other programs: every score as CSV or Parquet, the table of shifts as LaTeX."""
+"""A study's numbers for other programs: every score as CSV or Parquet, the table of shifts as LaTeX; or all results
+as one file that a study goes on from (see archive.py)."""
 
 import csv
 import io
@@ -11,11 +12,17 @@ from ethos.design import Cell, Plan, State
 from ethos.errors import DataError, UserError
 from ethos.manifest import read_manifest, read_scores
 from ethos.measuring import SCORES, version_measured
+from ethos.report.study.archive import archive
 from ethos.report.study.summary import Character, Row, StudySummary, summarise_study
 from ethos.store import explained, write_bytes
 
-Format = Literal["csv", "parquet", "latex"]
-FILES: dict[Format, str] = {"csv": "results.csv", "parquet": "results.parquet", "latex": "shifts.tex"}
+Format = Literal["csv", "parquet", "latex", "archive"]
+FILES: dict[Format, str] = {
+    "csv": "results.csv",
+    "parquet": "results.parquet",
+    "latex": "shifts.tex",
+    "archive": "results.tar.xz",
+}
 """What each format is called in the study's folder."""
 COLUMNS = ("constitution", "arm", "seed", "subject", "claim", "version", "readout", "split", "item", "value", "reason")
 
@@ -29,6 +36,8 @@ def export_study(root: Path, plan: Plan, states: Sequence[tuple[Cell, State]], t
         raise DataError(f"{root}: no cell is finished yet", hint="run the study first: ethos study run FILE")
     if to == "latex":
         data = latex(summarise_study(root, plan, states)).encode()
+    elif to == "archive":
+        data = archive(root, done)
     else:
         data = as_csv(results(root, done)) if to == "csv" else as_parquet(results(root, done))
     path = out or root / FILES[to]

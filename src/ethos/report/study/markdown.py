@@ -61,6 +61,7 @@ def _character(found: Character) -> list[str]:
             ["arm", "stages", "rows", "seeds", "tokens spent", "generated", "positions", "training time", "FLOPs"],
             [_cost(cost) for cost in found.costs],
         ),
+        "Cells ran on " + "; ".join(f"{plain(machine)}: {number}" for machine, number in found.machines) + ".",
         "### Dropped and unscored",
         bullets(_losses(found)),
     ]

@@ -28,7 +28,7 @@ from ethos.report.study.cells import (
     read_cells,
 )
 from ethos.report.study.comparing import Judged, Winner, judged, named_by_luck, winner
-from ethos.report.study.costs import Cost, Dropped, Unscored, costs, dropped, unscored
+from ethos.report.study.costs import Cost, Dropped, Unscored, costs, dropped, machines, unscored
 from ethos.stats import Estimate, ratio_over_seeds, signed
 
 ABILITIES = "keeps_its_abilities"
@@ -113,6 +113,8 @@ class Character(NamedTuple):
     traits: list[Row]
     """Contrasts by whether an arm demonstrated their trait; empty where every arm demonstrates all."""
     costs: list[Cost]
+    machines: list[tuple[str, int]]
+    """What cells ran on, with their precision, and how many."""
     dropped: list[Dropped]
     unscored: list[Unscored]
 
@@ -185,6 +187,7 @@ def _character(plan: Plan, constitution: str, done: Sequence[Done]) -> Character
         beside=_beside(done),
         traits=_by_trait(study, constitution, done),
         costs=costs(done),
+        machines=machines(done),
         dropped=dropped(done),
         unscored=unscored(done),
     )
