@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from conftest import in_float32
+from ethos import models
 from ethos.config import read_config
 from ethos.data.recorded import CrossedRow
 from ethos.errors import ConfigError
@@ -69,6 +71,22 @@ method = "constitutional_rl"
 prompts = 4
 loss = { kl_weight = 0.1, sampling = { max_tokens = 4, replies = 3 } }
 """
+
+
+IN_FLOAT32 = """
+import torch
+from ethos import cli, models
+models.fast_dtype = lambda: torch.float32
+cli.main()
+"""
+"""ethos in the precision of equalities to 1e-5, whatever this machine computes in."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def in_this_process_too() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(models, "fast_dtype", lambda: torch.float32)
+        yield
 
 
 def loud(base: Path, folder: Path) -> Path:
@@ -146,8 +164,9 @@ def logs(root: Path) -> dict[str, list[Step]]:
 
 def test_two_ranks_train_what_one_does(tiny_base: Path, tiny_toml: Path, tmp_path: Path, alone: Path) -> None:
     root = tmp_path / "run"
-    file = run_file(tiny_base, tiny_toml, tmp_path, shard=True)
-    with torchrun(2, "-m", "ethos", "run", str(file), "--out", str(root)) as process:
+    file, script = run_file(tiny_base, tiny_toml, tmp_path, shard=True), tmp_path / "command.py"
+    script.write_text(IN_FLOAT32)
+    with torchrun(2, str(script), "run", str(file), "--out", str(root)) as process:
         said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
     assert said.count("neutral training: 2/2") == 1  # one rank speaks
@@ -172,15 +191,13 @@ def same_adapter(one: Path, other: Path) -> None:
 EAGER = """
 from ethos.train import loop
 loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0
-from ethos.cli import main
-main()
 """
 
 
 @pytest.mark.slow
 def test_what_two_ranks_began_one_can_finish(tiny_base: Path, tiny_toml: Path, tmp_path: Path, alone: Path) -> None:
     root, script, file = tmp_path / "run", tmp_path / "eager.py", run_file(tiny_base, tiny_toml, tmp_path)
-    script.write_text(EAGER)
+    script.write_text(EAGER + IN_FLOAT32)
     with torchrun(2, str(script), "run", str(file), "--out", str(root)) as process:
         while not list(root.glob("preference/*.partial/checkpoint.pt")):
             assert process.poll() is None

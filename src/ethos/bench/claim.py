@@ -6,11 +6,9 @@ compares two subjects on the same items. Measuring needs a model; judging needs 
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, linear_regression
 from types import MappingProxyType
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 from ethos.bench.item_files import Items, thinned
 from ethos.bench.items import Item
@@ -260,9 +258,5 @@ def slopes(scores: Sequence[Score], prefix: str, doses: Sequence[int]) -> list[f
     for score in pick(scores, "crossed"):
         if score.value is not None:
             by_item[score.item].append((math.log2(1 + int(score.split.removeprefix(f"{prefix}-"))), score.value))
-    return [_slope(points) if len(points) == len(doses) else None for _, points in sorted(by_item.items())]
-
-
-def _slope(points: Sequence[tuple[float, float]]) -> float:
-    doses, values = np.array(points).T
-    return float(np.polyfit(doses, values, 1)[0])
+    found = (zip(*points, strict=True) if len(points) == len(doses) else None for _, points in sorted(by_item.items()))
+    return [linear_regression(*sides).slope if sides else None for sides in found]

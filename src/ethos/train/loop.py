@@ -16,7 +16,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
@@ -35,6 +34,8 @@ from ethos.units import ScoreCache, score_units
 from ethos.units import unit as scored_together
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
+BLOCK = 16
+"""Units whose reference is computed together."""
 
 
 class Unit(NamedTuple):
@@ -323,18 +324,22 @@ def with_reference(
 ) -> list[Unit]:
     """The units with their log-probabilities under the model as it is now, before any step; what is kept is not asked.
 
-    One process that is given a label shows how far it is. Raises DataError at a sequence that the model cannot read.
+    Numbers are made and kept a block of units at a time, so that small units fill a pack together, and the same units
+    get the same bytes whatever is kept. One process that is given a label shows how far it is. Raises DataError at a
+    sequence that the model cannot read.
     """
-    asked = [scored_together((), unit.sequences) for unit in units]
+    blocks = [units[first : first + BLOCK] for first in range(0, len(units), BLOCK)]
+    asked = [scored_together((), [sequence for unit in block for sequence in unit.sequences]) for block in blocks]
     with meter(label, len(asked), shown=bool(label) and ranks.count() == 1) as shown:
         found = ranks.divided(model, partial(score_units, model, cache=cache, done=shown.advance), asked)
-    for unit, scores in zip(units, found, strict=True):
-        if any(np.isnan(numbers).any() for numbers in scores):
-            raise DataError(f"{unit.source}: longer than the model's context", hint="lower optimisation.max_tokens")
-    return [
-        unit._replace(reference=tuple(torch.from_numpy(numbers).float() for numbers in scores))
-        for unit, scores in zip(units, found, strict=True)
-    ]
+    scores = (torch.from_numpy(numbers).float() for block in found for numbers in block)
+    return [_referred(unit, tuple(islice(scores, len(unit.sequences)))) for unit in units]
+
+
+def _referred(unit: Unit, reference: tuple[Tensor, ...]) -> Unit:
+    if any(bool(logprobs_T.isnan().any()) for logprobs_T in reference):
+        raise DataError(f"{unit.source}: longer than the model's context", hint="lower optimisation.max_tokens")
+    return unit._replace(reference=reference)
 
 
 def _checkpoint(
