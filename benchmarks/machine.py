@@ -28,6 +28,11 @@ class Machine(Record):
     python: str
     packages: dict[str, str | None]
 
+    @property
+    def hardware(self) -> str:
+        """All of it but the versions."""
+        return self.model_dump_json(exclude={"python", "packages"})
+
     def lines(self) -> list[str]:
         """For a reader."""
         flags = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in self.features.items())

@@ -57,8 +57,9 @@ class Results(Record):
         return next((m for m in self.rows if m.row == row and m.machine == machine and not m.problem), None)
 
     def with_row(self, measured: Measured) -> "Results":
-        """These results with one row added, or put in the place of an earlier one."""
-        others = [m for m in self.rows if m.row.name != measured.row.name]
+        """These results with one row added, or put in the place of an earlier one of the same hardware."""
+        place = (measured.row.name, measured.machine.hardware)
+        others = [m for m in self.rows if (m.row.name, m.machine.hardware) != place]
         return Results(rows=(*others, measured))
 
 

@@ -168,6 +168,9 @@ def test_finished_rows_are_kept_and_failed_ones_are_not(tmp_path: Path) -> None:
     assert Results(rows=(good,)).of(row, MACHINE.model_copy(update={"cores": 64})) is None
     assert Results(rows=(good,)).of(speed_row(agree=0.5), MACHINE) is None
     assert Results(rows=(bad,)).with_row(good).rows == (good,)
+    newer = good.model_copy(update={"machine": MACHINE.model_copy(update={"packages": {"torch": "9"}})})
+    other = good.model_copy(update={"machine": MACHINE.model_copy(update={"dtype": "bfloat16"})})
+    assert Results(rows=(good,)).with_row(newer).with_row(other).rows == (newer, other)
     results.write(Results(rows=(good,)), tmp_path)
     page.write(results.read(tmp_path).rows, tmp_path)
     written = (tmp_path / page.PAGE).read_text()

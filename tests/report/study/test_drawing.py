@@ -1,7 +1,8 @@
-"""The frontier figure: where marks stand, what is filled, and labels that keep out of each other's way."""
+"""A study's figures: where marks stand, what is filled, and labels that keep out of each other's way."""
 
 import re
 import string
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from ethos.report.figures import WIDTH
 from ethos.report.study import drawing
-from ethos.report.study.drawing import BOTTOM, LEFT, TOP, Box, frontier, kind
-from ethos.report.study.summary import Frontier, Point
+from ethos.report.study.drawing import BOTTOM, LEFT, TOP, Box, frontier, ranking
+from ethos.report.study.summary import Frontier, Moved, Point
 from ethos.stats import Estimate
 
 INFINITE = float("inf")
@@ -22,7 +23,12 @@ def point(name: str, x: float, y: float, *, reach: float = 0.01, seeds: int = 3)
 
 
 def drawn(*points: Point) -> str:
-    return str(frontier(Frontier("kl-kind", "KL", "shift", points)))
+    names = [each.name for each in points]
+    return str(frontier(Frontier("kl-kind", "KL", "shift", points), names[::-1], names))
+
+
+def moved(name: str, mean: float, *, reach: float = 0.01, seeds: Sequence[float] = ()) -> Moved:
+    return Moved(name, Estimate(mean, mean - reach, mean + reach, 9), tuple(seeds))
 
 
 def test_an_arm_has_a_mark_a_dot_a_seed_and_two_whiskers() -> None:
@@ -38,8 +44,9 @@ def test_controls_have_shapes_and_colours_of_their_own() -> None:
     assert '<rect x="' in svg
     assert "l5 5l-5 5l-5 -5z" in svg
     assert "seed s-prompted" not in svg  # one seed is the mean itself
-    assert [kind(place, name) for place, name in enumerate(["a", "b", "prompted"])] == ["arm0", "arm1", "prompted"]
-    assert kind(7, "h") == "arm1"
+    many = [*(point(name, 0.1, 0.2) for name in "abcdefgh"), point("prompted", 0.2, 0.1)]
+    marks = re.findall(r'class="mark s-([^"]+)"', drawn(*many))
+    assert marks == ["arm0", "arm1", "arm2", "arm3", "arm4", "arm5", "arm0", "arm1", "prompted"]
 
 
 def test_a_shift_whose_interval_spans_zero_is_hollow() -> None:
@@ -78,7 +85,7 @@ def test_names_are_text() -> None:
 def test_labels_stay_in_the_drawing(rows: list[tuple[str, float, float]]) -> None:
     points = [point(*row) for row in rows]
     across, up = drawing._scales(points)
-    for each, (x, y) in zip(points, drawing._placed(points, across, up), strict=True):
+    for each, (x, y) in zip(points, drawing._placed(points, [p.name for p in points], across, up), strict=True):
         assert x >= LEFT - 1
         assert x + drawing.LETTER * len(each.name) <= WIDTH + 1
         assert TOP - 14 <= y <= BOTTOM + 8
@@ -89,7 +96,7 @@ def test_labels_of_marks_that_are_apart_do_not_meet() -> None:
     across, up = drawing._scales(points)
     boxes = [
         Box(x, y - 10, x + drawing.LETTER * len(each.name), y)
-        for each, (x, y) in zip(points, drawing._placed(points, across, up), strict=True)
+        for each, (x, y) in zip(points, drawing._placed(points, [p.name for p in points], across, up), strict=True)
     ]
     assert not [1 for i, box in enumerate(boxes) for other in boxes[:i] if box.meets(other)]
 
@@ -99,3 +106,36 @@ def test_labels_of_marks_that_are_apart_do_not_meet() -> None:
 )
 def test_boxes_meet_where_they_overlap(other: Box, meets: bool) -> None:
     assert Box(0, 0, 10, 10).meets(other) is other.meets(Box(0, 0, 10, 10)) is meets
+
+
+def test_many_marks_are_labelled_by_their_place_in_the_ranking() -> None:
+    points = [point(f"arm-{n}", n / 10, n / 10) for n in range(drawing.MOST_NAMED + 1)]
+    assert ">arm-0</text>" in drawn(*points[:-1])
+    svg = drawn(*points)
+    assert ">arm-0</text>" not in svg
+    numbers = re.findall(r'class="value strong s-arm\d">(\d+)</text>', svg)
+    assert numbers == [str(len(points) - n) for n in range(len(points))]  # the last is the first
+
+
+def test_the_ranking_has_a_row_an_arm_with_its_interval_seeds_and_number() -> None:
+    rows = [moved("far", 0.3, seeds=(0.29, 0.31)), moved("prompted", 0.005), moved("shuffled", -0.1)]
+    svg = str(ranking("kind", "shift", rows, ["shuffled", "far", "prompted"], ["shuffled"]))
+    texts = re.findall(r'<text x="0.0" y="([\d.]+)" text-anchor="start" class="(\w*)">(\d \w+)</text>', svg)
+    assert [(text, grey) for _, grey, text in texts] == [
+        ("1 far", ""),
+        ("2 prompted", ""),
+        ("3 shuffled", "faint"),
+    ]
+    assert [float(y) for y, *_ in texts] == sorted(float(y) for y, *_ in texts)
+    assert svg.count('class="seed s-arm1"') == 2
+    assert svg.count('class="whisker') == 3
+    assert "mark s-prompted hollow" in svg
+    assert re.findall(r">([+-][\d.]{5})</text>", svg) == ["+0.300", "+0.005", "-0.100"]
+    assert "<title>far: +0.300" in svg
+
+
+def test_an_arm_of_one_item_has_a_mark_without_an_interval() -> None:
+    endless = Moved("one", Estimate(0.1, -INFINITE, INFINITE, 1), (0.1,))
+    svg = str(ranking("kind", "shift", [endless], ["one"], []))
+    assert "whisker" not in svg
+    assert "inf" not in svg.partition("<desc")[0] + svg.partition("</desc>")[2].replace("[-inf, +inf]", "")

@@ -99,7 +99,7 @@ def test_nothing_is_loaded_from_anywhere(page: Path) -> None:
 def test_figures_say_in_words_what_they_draw_and_no_id_stands_twice(page: Path) -> None:
     tags = _Read(page.read_text()).tags
     images = [attrs for tag, attrs in tags if tag == "svg" and attrs.get("role") == "img"]
-    assert len(images) == 2 * 2  # two frontiers a constitution
+    assert len(images) == 2 * 3  # a ranking and two frontiers a constitution
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert all(set((attrs["aria-labelledby"] or "").split()) <= set(ids) for attrs in images)

@@ -1,7 +1,7 @@
-"""The frontier figure: what a shift costs, an arm a mark, its training seeds faint around it.
+"""A study's two figures: how far each arm moved, the furthest first; and what a shift costs.
 
-Drawn with the functions of `report.figures`, at the same size. Every mark is labelled where it stands; a label takes
-the first free place around its mark.
+Drawn with the functions of `report.figures`, at the same size. On the frontier every mark is labelled where it stands,
+with its name or, of many arms, with its place in the first figure; a label takes the best place around its mark.
 """
 
 import math
@@ -14,11 +14,15 @@ from markupsafe import Markup
 from ethos.report import figures
 from ethos.report.figures import EMPTY, WIDTH, Scale, label, line, marker, padded, signed, ticks
 from ethos.report.study.cells import CONTROLS
-from ethos.report.study.summary import Frontier, Point
+from ethos.report.study.summary import Frontier, Moved, Point
 from ethos.stats import Estimate
 
 LEFT, TOP, BOTTOM, HEIGHT = 48.0, 18.0, 262.0, 300.0
 NUM_COLOURS = 6
+MOST_NAMED = 8
+"""Marks that are labelled with their names; more have no room for them."""
+ROW, FIGURES = 17.0, 46.0
+"""Of the first figure: height of a row, width of its number."""
 LETTER, LINE = 6.4, 13.0
 """Width of a letter and height of a line of text, units."""
 ROUNDS = 4
@@ -40,25 +44,61 @@ class Box(NamedTuple):
         )
 
 
-def frontier(found: Frontier) -> Markup:
+def ranking(name: str, axis: str, moved: Sequence[Moved], columns: Sequence[str], grey: Sequence[str]) -> Markup:
+    """How far each arm and control moved: a row with its interval and its seeds; control arms are grey."""
+    wide = LETTER * max(len(_numbered(place, each.name)) for place, each in enumerate(moved))
+    ends = [end for each in moved for end in (each.estimate.low, each.estimate.mean, each.estimate.high, *each.seeds)]
+    scale, bottom = padded(ends, min(wide, WIDTH / 2) + 8, WIDTH - FIGURES), ROW * len(moved)
+    drawn = label(0, bottom + 30, axis, kind="faint")
+    for value in ticks(scale, most=4):
+        drawn += line(scale.at(value), 0, scale.at(value), bottom, "zero" if value == 0 else "grid")
+        drawn += label(scale.at(value), bottom + 14, signed(value), anchor="middle", kind="faint")
+    kinds = _kinds(columns)
+    for place, each in enumerate(moved):
+        y = ROW * (place + 0.5)
+        drawn += label(0, y + 4, _numbered(place, each.name), kind="faint" if each.name in grey else "")
+        drawn += _row(each, scale, y, kinds[each.name])
+        drawn += label(WIDTH, y + 4, f"{each.estimate.mean:+.3f}", anchor="end", kind=f"value s-{kinds[each.name]}")
+    told = "; ".join(f"{each.name}: {each.estimate}" for each in moved)
+    return figures.figure(f"ranking-{name}", f"{axis}, by arm", told, bottom + 36, drawn)
+
+
+def _numbered(place: int, name: str) -> str:
+    return f"{place + 1} {name}"
+
+
+def _row(moved: Moved, scale: Scale, y: float, colour: str) -> Markup:
+    estimate = moved.estimate
+    drawn = Markup("<title>{}: {}</title>").format(moved.name, estimate)
+    for seed in moved.seeds if len(set(moved.seeds)) > 1 else ():
+        drawn += Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.5" class="seed s-{}"/>').format(scale.at(seed), y, colour)
+    if _known(estimate):
+        drawn += line(scale.at(estimate.low), y, scale.at(estimate.high), y, f"whisker s-{colour}")
+    return Markup("<g>{}{}</g>").format(
+        drawn, marker(scale.at(estimate.mean), y, colour, filled=estimate.excludes_zero)
+    )
+
+
+def frontier(found: Frontier, ranked: Sequence[str], columns: Sequence[str]) -> Markup:
     """Every arm and control: mean with both intervals, joined to the means of its seeds."""
     across, up = _scales(found.points)
     drawn = _axes(across, up, found)
-    kinds = {point.name: kind(place, point.name) for place, point in enumerate(found.points)}
+    kinds, many = _kinds(columns), len(found.points) > MOST_NAMED
+    texts = [str(ranked.index(point.name) + 1) if many else point.name for point in found.points]
     for point in found.points:
         drawn += _seeds(point, across, up, kinds[point.name])
     for point in found.points:
         drawn += _mean(point, across, up, kinds[point.name])
-    for point, (x, y) in zip(found.points, _placed(found.points, across, up), strict=True):
-        drawn += label(x, y, point.name, kind=f"value strong s-{kinds[point.name]}")
+    for point, text, (x, y) in zip(found.points, texts, _placed(found.points, texts, across, up), strict=True):
+        drawn += label(x, y, text, kind=f"value strong s-{kinds[point.name]}")
     title = f"{found.up}, against {found.across}"
     told = "; ".join(f"{p.name}: {p.up} at {p.across}" for p in found.points)
     return figures.figure(f"frontier-{found.name}", title, told, HEIGHT, drawn)
 
 
-def kind(place: int, name: str) -> str:
-    """The colour of a mark: a control's own, an arm's by its place."""
-    return name if name in CONTROLS else f"arm{place % NUM_COLOURS}"
+def _kinds(columns: Sequence[str]) -> dict[str, str]:
+    """The colour of every mark: a control's own, an arm's by its place."""
+    return {name: name if name in CONTROLS else f"arm{place % NUM_COLOURS}" for place, name in enumerate(columns)}
 
 
 def _scales(points: Sequence[Point]) -> tuple[Scale, Scale]:
@@ -111,7 +151,7 @@ def _known(estimate: Estimate) -> bool:
     return math.isfinite(estimate.low) and math.isfinite(estimate.high)
 
 
-def _placed(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[float, float]]:
+def _placed(points: Sequence[Point], texts: Sequence[str], across: Scale, up: Scale) -> list[tuple[float, float]]:
     """Where each label begins: each moves to where it meets fewest marks, labels and whiskers, not far off."""
     centres = [(across.at(point.across.mean), up.at(point.up.mean)) for point in points]
     marks = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
@@ -124,7 +164,7 @@ def _placed(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[flo
             Box(x - 1, up.at(point.up.high), x + 1, up.at(point.up.low)),
         )
     ]
-    around = [list(_around(x, y, LETTER * len(point.name))) for point, (x, y) in zip(points, centres, strict=True)]
+    around = [list(_around(x, y, LETTER * len(text))) for text, (x, y) in zip(texts, centres, strict=True)]
     boxes = [places[0] for places in around]
     for place in [*range(len(boxes))] * ROUNDS:
         others = [*marks, *boxes[:place], *boxes[place + 1 :]]
@@ -137,7 +177,7 @@ def _placed(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[flo
 
 def _around(x: float, y: float, width: float) -> Iterator[Box]:
     """Places for a label of this width, the nearer ones first, none outside the drawing."""
-    for aside, below in product((8, 36, 72), (-3, 13, -17, 27, -31)):
+    for aside, below in product((6, 16, 36, 72), (-3, 13, -17, 27, -31)):
         for left in (x + aside, x - aside - width):
             top = y + below - LINE / 2
             if left >= LEFT and left + width <= WIDTH and top >= TOP - LINE and top + LINE <= BOTTOM:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ethos.bench.validity import legend
-from ethos.design import Cell, Plan, State
+from ethos.design import Cell, Plan, State, slug
 from ethos.report.page import render
 from ethos.report.study.comparing import SEEN, told
-from ethos.report.study.drawing import frontier
+from ethos.report.study.drawing import MOST_NAMED, frontier, ranking
 from ethos.report.study.markdown import markdown
 from ethos.report.study.summary import StudySummary, summarise_study
 from ethos.store import explained, write_text
@@ -33,6 +33,9 @@ def page(summary: StudySummary) -> str:
         study=study,
         primary=study.primary.line,
         frontier=frontier,
+        ranking=ranking,
+        most_named=MOST_NAMED,
+        slug=slug,
         told=told,
         seen=SEEN,
         legend=legend(study.common.bench.claims),

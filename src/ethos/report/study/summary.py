@@ -71,6 +71,15 @@ class Row(NamedTuple):
         return f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(*counts)
 
 
+class Moved(NamedTuple):
+    """How far an arm or control moved on the primary claim, up being better."""
+
+    name: str
+    estimate: Estimate
+    seeds: tuple[float, ...]
+    """Means of each training seed."""
+
+
 class Point(NamedTuple):
     """An arm or control on a frontier."""
 
@@ -101,8 +110,12 @@ class Character(NamedTuple):
     """What was expected here, the refuted first."""
     claimed: list[Judged]
     """What others found, in the order of the study file."""
+    axis: str
+    """What arms are compared on, in words."""
     by_luck: list[tuple[str, float]]
     """Arm with shuffled labels → how often its seeds, dealt to arms that do not exist, make a winner."""
+    moved: list[Moved]
+    """Arms and controls, the furthest up first."""
     frontiers: list[Frontier]
     columns: list[str]
     """Arms, then controls."""
@@ -117,6 +130,11 @@ class Character(NamedTuple):
     """What cells ran on, with their precision, and how many."""
     dropped: list[Dropped]
     unscored: list[Unscored]
+
+    @property
+    def ranked(self) -> list[str]:
+        """Names of arms and controls, the furthest up first."""
+        return [each.name for each in self.moved]
 
     @property
     def groups(self) -> list[tuple[str, list[Row]]]:
@@ -181,6 +199,8 @@ def _character(plan: Plan, constitution: str, done: Sequence[Done]) -> Character
         judged=[each for each in found if each.hypothesis.claimed_by is None],
         claimed=[each for h in study.hypotheses for each in found if each.hypothesis is h and h.claimed_by],
         by_luck=[(name, rate) for name, rate in luck if rate is not None],
+        axis=_axis(study.primary),
+        moved=_moved(done, gains),
         frontiers=_frontiers(done, gains, _axis(study.primary)),
         columns=names(done),
         rows=[row for claim in study.common.bench.claims for row in _rows(done, claim, study.quantities)],
@@ -263,6 +283,17 @@ def _ability_loss(done: Sequence[Done]) -> Shifts:
     return found
 
 
+def _moved(done: Sequence[Done], gains: Shifts) -> list[Moved]:
+    found = [(name, pooled(gains, name)) for name in names(done)]
+    moved = [Moved(name, estimate, tuple(_seed_means(gains, name))) for name, estimate in found if estimate]
+    return sorted(moved, key=lambda each: -each.estimate.mean)
+
+
+def _seed_means(shifts: Shifts, name: str) -> list[float]:
+    """An arm's mean in every training seed, in their order."""
+    return [float(np.mean(list(shifts[name, seed].values()))) for arm, seed in sorted(shifts) if arm == name]
+
+
 def _frontiers(done: Sequence[Done], gains: Shifts, up: str) -> list[Frontier]:
     """The primary shift against KL, and against ability loss, where they were measured."""
     place = slug(done[0].cell.constitution)
@@ -283,6 +314,4 @@ def _point(name: str, across: Shifts, up: Shifts) -> list[Point]:
     x, y = pooled(across, name), pooled(up, name)
     if x is None or y is None:
         return []
-    seeds = sorted(seed for arm, seed in up if arm == name)
-    means = [tuple(float(np.mean(list(side[name, seed].values()))) for side in (across, up)) for seed in seeds]
-    return [Point(name, x, y, tuple((one, other) for one, other in means))]
+    return [Point(name, x, y, tuple(zip(_seed_means(across, name), _seed_means(up, name), strict=True)))]
