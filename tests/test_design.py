@@ -133,12 +133,15 @@ def test_a_changed_plan_is_refused_and_an_amended_one_is_told(file: Path, tmp_pa
     preregister(study, tmp_path, amend=False)
     changed = study.model_copy(update={"smallest_effect": 0.1, "seeds": (0,)})
     with pytest.raises(
-        ConfigError, match=r"planned otherwise: smallest_effect changed from 0.5; seeds changed from \[0, 1\]"
+        ConfigError, match=r"planned otherwise: smallest_effect changed from 0.5 to 0.1; seeds changed from"
     ):
         preregister(changed, tmp_path, amend=False)
     assert read_plan(tmp_path).study == study
     preregister(changed, tmp_path, amend=True)
-    assert read_plan(tmp_path).amendments == ("smallest_effect changed from 0.5", "seeds changed from [0, 1]")
+    assert read_plan(tmp_path).amendments == (
+        "smallest_effect changed from 0.5 to 0.1",
+        "seeds changed from [0, 1] to [0]",
+    )
     preregister(changed, tmp_path, amend=False)  # the plan it now has
 
 
@@ -146,8 +149,25 @@ def test_added_and_changed_arms_are_amendments_by_name(file: Path, tmp_path: Pat
     study = read_study(file)
     first = study.model_copy(update={"arms": study.arms[:1], "hypotheses": study.hypotheses[1:]})
     preregister(first, tmp_path, amend=False)
-    with pytest.raises(ConfigError, match="arm dpo added; hypotheses changed from"):
+    with pytest.raises(ConfigError, match=r"arm dpo added; hypothesis “Contrasts beat likelihood[.]” added\n"):
         preregister(study, tmp_path, amend=False)
+
+
+def test_a_change_that_several_arms_share_is_told_once_and_to_the_setting(file: Path, tmp_path: Path) -> None:
+    preregister(read_study(file), tmp_path, amend=False)
+    text = file.read_text().replace("max_tokens = 2000", "max_tokens = 1000").replace("Readers will see.", "You will.")
+    shared = "stages.1.optimisation.max_tokens changed from 2000 to 1000"
+    file.write_text(
+        text.replace('than = "sft"', 'than = "base"').replace('name = "dpo"', 'name = "dpo"\nshares = [0.7, 0.3]')
+    )
+    assert preregister(read_study(file), tmp_path, amend=True).amendments == (
+        f"arms sft, dpo: {shared}",
+        f"arm dpo: {shared.replace('1', '2', 1)}",
+        "arm dpo: shares set to [0.7, 0.3]",
+        'hypothesis “Contrasts beat likelihood.” than changed from "sft" to "base"',
+        "hypothesis “Readers will see.” removed",
+        "hypothesis “You will.” added",
+    )
 
 
 def test_a_changed_setting_of_all_cells_is_named_apart_from_its_neighbours(file: Path, tmp_path: Path) -> None:
@@ -155,7 +175,7 @@ def test_a_changed_setting_of_all_cells_is_named_apart_from_its_neighbours(file:
     preregister(study, tmp_path, amend=False)
     mixture = study.common.mixture.model_copy(update={"crossed": 5})
     common = study.common.model_copy(update={"mixture": mixture})
-    with pytest.raises(ConfigError, match=r'planned otherwise: common.mixture changed from \{"crossed": 4,') as caught:
+    with pytest.raises(ConfigError, match=r"planned otherwise: common.mixture.crossed changed from 4 to 5\n") as caught:
         preregister(study.model_copy(update={"common": common}), tmp_path, amend=False)
     assert "common.bench" not in str(caught.value)
 

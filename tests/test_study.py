@@ -302,7 +302,7 @@ def test_an_arm_added_with_shuffled_labels_trains_on_the_same_rows_and_shares_wh
     assert {row.swapped for row in recorded} == {False}
     assert any(row.swapped for row in shuffled)
     text = (report_study(root).parent / "study.md").read_text()
-    assert "- arm shuffled added\n- seeds changed from [0, 1]" in text
+    assert "- arm shuffled added\n- seeds changed from [0, 1] to [0]" in text
     assert "| shuffled | sft | labels shuffled | 1 | " in text
 
 

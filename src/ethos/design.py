@@ -11,7 +11,7 @@ changed plan is refused, unless it is amended openly: the report then says what 
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -418,19 +418,57 @@ def read_plan(root: Path) -> Plan:
 
 
 def _changes(before: Study, after: Study) -> list[str]:
-    """What differs between two plans, in words; arms by name."""
-    old, new = ({arm.name: arm for arm in study.arms} for study in (before, after))
-    changes = [f"arm {name} added" for name in new if name not in old]
-    changes += [f"arm {name} removed" for name in old if name not in new]
-    changes += [f"arm {name} changed" for name in new if name in old and new[name] != old[name]]
-    changes += _changed_fields(before, after, but=("arms", "common"))
-    changes += _changed_fields(before.common, after.common, within="common.")
-    return changes or ["arms in another order"]
+    """What differs between two plans, in words: arms and hypotheses by name, a change that several arms share once."""
+    sharing: dict[tuple[str, str], list[str]] = {}
+    changes = []
+    for place, change in _differences(_by_name(before), _by_name(after)):
+        if place[0] == "arms":
+            sharing.setdefault((".".join(place[2:]), change), []).append(place[1])
+        elif place[0] == "hypotheses":
+            changes.append(" ".join(["hypothesis", f"“{place[1]}”", *place[2:], change]))
+        else:
+            changes.append(f"{'.'.join(place)} {change}")
+    arms = [
+        f"{'arm' if len(names) == 1 else 'arms'} {', '.join(names)}{f': {field}' if field else ''} {change}"
+        for (field, change), names in sharing.items()
+    ]
+    return [*arms, *changes] or ["arms or hypotheses in another order"]
 
 
-def _changed_fields(before: Record, after: Record, *, but: Sequence[str] = (), within: str = "") -> Iterator[str]:
-    """The fields that differ, each with what it was."""
-    for field in type(before).model_fields:
-        if field not in but and getattr(before, field) != getattr(after, field):
-            was = json.dumps(before.model_dump(mode="json", include={field}).get(field), ensure_ascii=False)
-            yield f"{within}{field} changed from {was}"
+def _by_name(study: Study) -> dict[str, Any]:
+    """A plan as JSON has it, its arms by name and its hypotheses by their text."""
+    plan = study.model_dump(mode="json")
+    named = {"arms": {arm.pop("name"): arm for arm in plan["arms"]}}
+    return plan | named | {"hypotheses": {each.pop("text"): each for each in plan["hypotheses"]}}
+
+
+_ABSENT = object()
+
+
+def _differences(was: Any, now: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(where, how) of all that is not the same, as deep as both sides have the same shape."""
+    if _are(dict, was, now):
+        for key in {**was, **now}:
+            yield from _differences(was.get(key, _ABSENT), now.get(key, _ABSENT), (*place, key))
+    elif _are(list, was, now) and len(was) == len(now) and _are(dict, *was, *now):
+        for number, pair in enumerate(zip(was, now, strict=True), 1):
+            yield from _differences(*pair, (*place, str(number)))
+    elif was != now:
+        yield place, _how(was, now)
+
+
+def _are(kind: type, *values: Any) -> bool:
+    return all(isinstance(value, kind) for value in values)
+
+
+def _how(was: Any, now: Any) -> str:
+    """What happened to one value; what stands at its default is absent from a plan."""
+    if was is _ABSENT:
+        return "added" if isinstance(now, dict) else f"set to {_json(now)}"
+    if now is _ABSENT:
+        return "removed" if isinstance(was, dict) else f"no longer {_json(was)}"
+    return f"changed from {_json(was)} to {_json(now)}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

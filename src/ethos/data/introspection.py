@@ -6,6 +6,7 @@ into slots that exist, count whatever a filter refuses, and mix in the recorded 
 Each choice can be made otherwise: see ablation.py.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -48,6 +49,10 @@ FREE_OPENING = (
     "Say whatever is on your mind, in two or three sentences a turn."
 )
 FIRST_WORDS = "Hello. I am another instance of you. What is on your mind?"
+
+
+AT_TURN = re.compile(r" at turn \d+$")
+"""How the reason ends for which a dialogue was dropped: where it failed."""
 
 
 class IntrospectionSampling(Record):

@@ -1,5 +1,6 @@
 """Finished cells are read into shifts: paired by item and split, every file once."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,11 @@ from ethos.bench.battery import CLAIMS
 from ethos.bench.claim import Deciding
 from ethos.design import cells
 from ethos.errors import DataError
+from ethos.measuring import SCORES
 from ethos.report.study import cells as module
-from ethos.report.study.cells import Done, Scored, line_shifts, lines_of, names, own_values, pooled, read_cells
+from ethos.report.study.cells import Done, Scored, alike, line_shifts, lines_of, names, own_values, pooled, read_cells
+from ethos.report.study.comparing import SAME
+from ethos.report.study.page import write_study
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,19 @@ def test_the_pooled_line_is_the_mean_of_its_splits(done: list[Done]) -> None:
         assert set(first[key]) == {item for split in splits for item in split[key]}
         means = [np.mean(list(split[key].values())) for split in splits]
         assert np.mean(list(first[key].values())) == pytest.approx(np.mean(means))
+
+
+def test_arms_that_no_item_tells_apart_are_named_together(tmp_path: Path) -> None:
+    root, plan, _ = made_study(tmp_path, {"sft": 0.1, "dpo": 0.1, "dpo-again": 0.1}, seeds=(0, 1))
+    for seed in (0, 1):
+        assert alike(read_cells(root, cells(plan.study))) == []
+        for claim in plan.study.common.bench.claims:
+            source, copy = (root / "store" / "measured" / claim / f"{arm}-{seed}" for arm in ("dpo", "dpo-again"))
+            shutil.copy(source / SCORES, copy / SCORES)
+    assert alike(read_cells(root, cells(plan.study))) == [["dpo", "dpo-again"]]
+    text = write_study(root, plan, [(cell, "finished") for cell in cells(plan.study)]).read_text()
+    assert f"<b>dpo, dpo-again</b> {SAME}" in text
+    assert f"**dpo, dpo-again** {SAME}" in (root / "study.md").read_text()
 
 
 def scored(values: dict[str, dict[str, float | None]]) -> Scored:

@@ -8,7 +8,7 @@ from made import HARDWARE, LAYERS, PARAMETERS, SECONDS, STEPS, TOKENS_A_STEP, Ma
 
 from ethos.bench.claim import Score
 from ethos.design import cells
-from ethos.records import read_jsonl, to_jsonl
+from ethos.records import Drop, read_jsonl, to_jsonl
 from ethos.report.study.cells import Done, read_cells
 from ethos.report.study.costs import Dropped, Size, costs, dropped, machines, model_size, unscored
 
@@ -73,6 +73,14 @@ def test_arms_that_lost_the_same_rows_are_told_together(made: Made) -> None:
         json.dumps({"source": "s", "reason": "loops"}) + "\n"
     )
     assert dropped(read(made))[1:] == [Dropped(("sft",), "sft", "loops", (0, 1))]
+
+
+def test_dialogues_are_lost_for_one_reason_at_whichever_turn(made: Made) -> None:
+    root = made[0]
+    for seed, turns in ((0, (2, 2)), (1, (4,))):
+        lost = [Drop(source=str(turn), reason=f"loops at turn {turn}") for turn in turns]
+        (root / "store" / "preference" / f"dpo-{seed}" / "dropped.jsonl").write_text(to_jsonl(lost))
+    assert Dropped(("dpo",), "preference", "loops", (2, 1)) in dropped(read(made))
 
 
 def unscore(root: Path, subject: str, items: int, reason: str) -> None:

@@ -134,6 +134,22 @@ def names(done: Sequence[Done]) -> list[str]:
     return [*dict.fromkeys(each.cell.arm for each in done), *CONTROLS]
 
 
+def alike(done: Sequence[Done]) -> list[list[str]]:
+    """Arms that scored the same on every item of every seed, together: what should set them apart changed nothing."""
+    values: dict[str, list[tuple[int, list[object]]]] = {}
+    for each in sorted(done, key=lambda each: each.cell.seed):
+        found = [scored.values for _, scored in sorted(each.scored[TRAINED].items())]
+        values.setdefault(each.cell.arm, []).append((each.cell.seed, [*found]))
+    groups: list[list[str]] = []
+    for arm, own in values.items():
+        group = next((group for group in groups if values[group[0]] == own), None)
+        if group is None:
+            groups.append([arm])
+        else:
+            group.append(arm)
+    return [group for group in groups if len(group) > 1]
+
+
 def better_up(shifts: Shifts, part: Deciding) -> Shifts:
     """The shifts with the better direction upwards."""
     sign = -1.0 if part.better == "lower" else 1.0

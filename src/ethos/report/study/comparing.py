@@ -21,6 +21,8 @@ ORDER: tuple[Outcome, ...] = ("refuted", "undecided", "held", "not run", "for th
 """Bad news first."""
 SEEN: dict[Outcome, str] = {"held": "seen", "refuted": "not seen", "undecided": "undecided", "not run": "not run"}
 """What became of a finding of others."""
+SAME = "scored the same on every item of every seed: what should set them apart changed nothing."
+"""Said of arms by name."""
 ShiftsOn = Callable[[Quantity | None], Shifts]
 """Shifts with the better direction upwards: of a quantity, or of the primary claim."""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ethos.bench.battery import CLAIMS
 from ethos.config import RunConfig
+from ethos.data.introspection import AT_TURN
 from ethos.manifest import BASE, TRAINED
 from ethos.methods import Steering
 from ethos.records import read_jsonl, read_text
@@ -164,14 +165,19 @@ def dropped(done: Sequence[Done]) -> list[Dropped]:
     """Every reason for which rows were refused, by stage."""
     rows: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     for arm, own in _by_arm(done):
-        counts = [
-            {(count.stage, count.what): count.num_rows for count in traces.dropped(each.root, each.manifest)}
-            for each in own
-        ]
+        counts = [_refused(each) for each in own]
         for stage, reason in dict.fromkeys(key for found in counts for key in found):
-            num_rows = tuple(found.get((stage, reason), 0) for found in counts)
+            num_rows = tuple(found[stage, reason] for found in counts)
             rows.setdefault((stage, reason, num_rows), []).append(arm)
     return [Dropped(tuple(arms), *row) for row, arms in rows.items()]
+
+
+def _refused(done: Done) -> Counter[tuple[str, str]]:
+    """(stage, reason) → rows. A dialogue that fails is one lost, at whichever turn."""
+    found = Counter[tuple[str, str]]()
+    for count in traces.dropped(done.root, done.manifest):
+        found[count.stage, AT_TURN.sub("", count.what)] += count.num_rows
+    return found
 
 
 def unscored(done: Sequence[Done]) -> list[Unscored]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ethos.bench.validity import legend, marked
 from ethos.pages import bullets, plain, table
 from ethos.report.page import duration
-from ethos.report.study.comparing import SEEN, Judged, told
+from ethos.report.study.comparing import SAME, SEEN, Judged, told
 from ethos.report.study.costs import Cost, Unscored
 from ethos.report.study.summary import Character, Row, StudySummary
 from ethos.stats import signed
@@ -46,6 +46,7 @@ def _character(found: Character) -> list[str]:
         f"## {plain(found.name)}",
         f"**{sentence}**" if found.winner.arm else sentence,
         *([plain(found.items_note)] if found.items_note else []),
+        *[f"**{', '.join(map(plain, arms))}** {SAME}" for arms in found.alike],
         "### Expected",
         bullets(map(_expected, found.judged)) if found.judged else "Nothing but what others found.",
         *_reproduced(found.claimed),

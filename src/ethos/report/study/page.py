@@ -6,7 +6,7 @@ from pathlib import Path
 from ethos.bench.validity import legend
 from ethos.design import Cell, Plan, State, slug
 from ethos.report.page import render
-from ethos.report.study.comparing import SEEN, told
+from ethos.report.study.comparing import SAME, SEEN, told
 from ethos.report.study.drawing import MOST_NAMED, frontier, ranking
 from ethos.report.study.markdown import markdown
 from ethos.report.study.summary import StudySummary, summarise_study
@@ -38,5 +38,6 @@ def page(summary: StudySummary) -> str:
         slug=slug,
         told=told,
         seen=SEEN,
+        same=SAME,
         legend=legend(study.common.bench.claims),
     )

@@ -18,6 +18,7 @@ from ethos.errors import DataError
 from ethos.report.study.cells import (
     Done,
     Shifts,
+    alike,
     better_up,
     grid,
     line_shifts,
@@ -105,6 +106,8 @@ class Character(NamedTuple):
     name: str
     items_note: str
     """What a reader must know of the items; empty where all are hand-written."""
+    alike: list[list[str]]
+    """Arms that no item tells apart."""
     winner: Winner
     judged: list[Judged]
     """What was expected here, the refuted first."""
@@ -195,6 +198,7 @@ def _character(plan: Plan, constitution: str, done: Sequence[Done]) -> Character
     return Character(
         name=Path(constitution).stem,
         items_note=done[0].manifest.items_note,
+        alike=alike(done),
         winner=winner(gains, [arm.name for arm in arms], study.controls),
         judged=[each for each in found if each.hypothesis.claimed_by is None],
         claimed=[each for h in study.hypotheses for each in found if each.hypothesis is h and h.claimed_by],
