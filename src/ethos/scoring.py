@@ -173,17 +173,23 @@ def hidden_states(model: Model, packed: Pack, prefix: Prefix | None = None) -> T
 
 
 def read(model: Model, packed: Pack, before: int, cache: DynamicCache | None) -> Tensor:
-    """Final hidden states (N, D) of a trie that continues `before` tokens in a cache, which it is appended to."""
+    """Final hidden states (N, D) of a trie that continues `before` tokens in a cache, which it is appended to.
+
+    On a bfloat16 base an adapter multiplies in bfloat16 too; its factors and their gradients stay float32 (mixed
+    precision: Micikevicius et al. 2017, arXiv:1710.03740).
+    """
     device, attends = model.device, packed.attends_NN
     if before:
         attends = torch.cat([attends.new_ones(len(attends), before), attends], dim=1)
-    hidden_ND: Tensor = model.get_decoder()(
-        input_ids=packed.tokens_N[None].to(device),
-        position_ids=packed.depth_N[None].to(device) + before,
-        attention_mask=attends[None, None].to(device),
-        past_key_values=cache,
-        use_cache=cache is not None,
-    ).last_hidden_state[0]
+    dtype = model.get_output_embeddings().weight.dtype
+    with torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16):
+        hidden_ND: Tensor = model.get_decoder()(
+            input_ids=packed.tokens_N[None].to(device),
+            position_ids=packed.depth_N[None].to(device) + before,
+            attention_mask=attends[None, None].to(device),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state[0]
     return hidden_ND
 
 

@@ -35,8 +35,8 @@ OBJECTIVE = preference_objective(PreferenceLoss(beta=0.5))
 QUICK = Optimisation(learning_rate=2e-2, epochs=5, units_per_step=3)
 
 
-def fresh(base: Path) -> PeftModel:
-    return attach(in_float32(base), "default", LoraSettings(rank=4), seed=0)
+def fresh(base: Path, dtype: torch.dtype = torch.float32) -> PeftModel:
+    return attach(in_float32(base).to(dtype), "default", LoraSettings(rank=4), seed=0)
 
 
 def units_of(chat: Chat, model: PeftModel) -> list[Unit]:
@@ -93,6 +93,32 @@ def test_recomputing_layers_on_the_way_back_changes_no_result(tiny_base: Path, c
     assert again == log
     for name, weight in trainable(model).items():
         assert torch.equal(weight, trainable(other)[name])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_on_a_bfloat16_base_adapters_multiply_in_bfloat16_and_learn_in_float32(
+    tiny_base: Path, chat: Chat, tmp_path: Path, checkpointing: bool
+) -> None:
+    multiplied, learnt = list[torch.dtype](), list[torch.dtype]()
+
+    def step(name: str, dtype: torch.dtype) -> tuple[PeftModel, list[Step]]:
+        model = fresh(tiny_base, dtype)
+        for key, module in model.named_modules():
+            if key.endswith("lora_A.default"):
+                module.register_forward_hook(lambda _, read, said: multiplied.append(said.dtype))
+        for weight in trainable(model).values():
+            weight.register_hook(lambda grad: learnt.append(grad.dtype))
+        settings = QUICK.model_copy(update={"checkpointing": checkpointing})
+        return model, train(model, units, OBJECTIVE, settings, folder=tmp_path / name, seed=0, label="test")
+
+    units = units_of(chat, fresh(tiny_base))
+    _, exact = step("exact", torch.float32)
+    assert set(multiplied) == set(learnt) == {torch.float32}
+    del multiplied[:], learnt[:]
+    model, rounded = step("rounded", torch.bfloat16)
+    assert set(multiplied) == {torch.bfloat16}
+    assert set(learnt) == {weight.dtype for weight in trainable(model).values()} == {torch.float32}
+    assert [each.loss for each in rounded[:5]] == pytest.approx([each.loss for each in exact[:5]], abs=0.05)
 
 
 def test_layers_are_entered_once_more_where_they_are_recomputed_and_only_there(tiny_base: Path, chat: Chat) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
+from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 
 from ethos import scoring, steering
@@ -166,7 +167,9 @@ def train(
                     check(chosen, settings)
                 if not log:
                     check_budget(chosen, settings)
-                with recomputing(model) if settings.checkpointing else nullcontext():
+                # peft would cast what an adapter reads to float32, and `scoring.read` back, forward and backward
+                uncast = disable_input_dtype_casting(model)
+                with uncast, recomputing(model) if settings.checkpointing else nullcontext():
                     step, faulty = _step(model, chosen, objective, settings.pack_positions, len(log))
             ranks.sum_gradients(list(weights.values()))
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
