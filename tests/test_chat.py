@@ -139,6 +139,16 @@ def test_a_tokenizer_without_a_template_gets_a_plain_one_and_says_so() -> None:
     assert chat.tokenizer.decode(learnt(chat, [user("Hi."), assistant("Hello.")])) == f"Hello.{eos}"
     assert "### User" in chat.note
     assert CHAT.note == ""
+    assert Chat(chat.tokenizer, system="Be brief.").note == chat.note  # the template it was given is still a plain one
+
+
+def test_under_the_plain_template_the_next_turn_ends_a_reply() -> None:
+    chat = chat_with("")
+    said = [user("Hi."), assistant("Hello."), user("And you?")]
+    assert chat.stop is not None
+    after = chat.tokenizer.decode(chat.prompt(said)).partition("Hello.")[2]
+    assert after.removeprefix(chat.tokenizer.eos_token).startswith(f"\n{chat.stop}")
+    assert CHAT.stop is None
 
 
 def test_a_tokenizer_without_a_template_or_an_end_is_refused() -> None:

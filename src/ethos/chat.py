@@ -21,6 +21,8 @@ PLAIN = (
 )
 """The template of a tokenizer that has none: each turn below a line that says whose it is."""
 PLAIN_TOLD = "The tokenizer has no chat template; a plain one was used: '### User' or '### Assistant', then the words."
+NEXT_TURN = "\n### "
+"""What opens the next turn under the plain template: a model that was taught no end token writes on past its own."""
 REWRITES = "the chat template rewrites earlier turns, so masks cannot be placed"
 
 
@@ -35,8 +37,11 @@ class Chat:
     """A tokenizer's chat template, with an optional system prompt put before every conversation."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, system: str | None = None) -> None:
-        self.note = "" if tokenizer.chat_template else PLAIN_TOLD
+        plain = tokenizer.chat_template in (None, "", PLAIN)
+        self.note = PLAIN_TOLD if plain else ""
         """What a reader must know of how conversations are rendered."""
+        self.stop = NEXT_TURN if plain else None
+        """Words that end a reply as the end-of-turn token does, and are no part of it."""
         if not tokenizer.chat_template:
             if tokenizer.eos_token is None:
                 raise DataError(

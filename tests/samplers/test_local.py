@@ -106,6 +106,26 @@ def test_a_reply_ends_at_its_stop_token_or_at_its_limit_and_says_which(loaded: L
         assert "<|im_end|>" not in reply.text
 
 
+def test_words_that_open_the_next_turn_end_a_reply_and_are_no_part_of_it(
+    loaded: Loaded, tiny_base: Path, cache: ReplyCache, tmp_path: Path
+) -> None:
+    """Words that this model really says; nobody taught it to go on as the user."""
+    asked = requests(max_tokens=40, temperature=2.0)
+    whole = sample(loaded, asked, cache)
+    spoken = max(whole, key=lambda reply: len(reply.text)).text
+    chat = load_tokenizer_chat(tiny_base)
+    chat.stop = spoken[10:12]
+    other = ReplyCache(tmp_path / "stopping.sqlite")
+    replies = sample(loaded._replace(chat=chat), asked, other)
+    other.close()
+    for long, short in zip(whole, replies, strict=True):
+        before, found, _ = long.text.partition(chat.stop)
+        assert short.text == before.strip()
+        assert short.finish == ("stop" if found else long.finish)
+        assert not found or short.num_tokens < long.num_tokens
+    assert any(chat.stop in long.text for long in whole)
+
+
 @pytest.mark.parametrize(
     ("tokens", "expected"),
     [

@@ -63,9 +63,9 @@ class Draft:
         """Columns of its row: every token but the last, which is yet to be read."""
         return len(self.prompt) + len(self.tokens) - 1
 
-    def goes_on(self, stop: int) -> bool:
+    def goes_on(self, chat: Chat) -> bool:
         """Whether it has neither said its last word nor reached its limit."""
-        return (self.runs_on or self.tokens[-1] != stop) and len(self.tokens) < self.limit
+        return len(self.tokens) < self.limit and (self.runs_on or not turn_ends(chat, self.tokens))
 
 
 def next_tokens(drafts: Sequence[Draft], logits_RV: Tensor) -> list[int]:
@@ -134,7 +134,7 @@ def generate(model: Model, chat: Chat, requests: Sequence[Request]) -> list[tupl
 @torch.no_grad()
 def written(model: Model, chat: Chat, requests: Sequence[Request], batch: int) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Each request's place and new tokens as it ends, at most `batch` under way at a time."""
-    prompts, stop = [chat.prompt(request.messages) for request in requests], stop_token(chat)
+    prompts = [chat.prompt(request.messages) for request in requests]
     most, limit = max(map(len, prompts)), scoring.context(model)
     if limit is not None and most >= limit:
         raise DataError(
@@ -156,8 +156,8 @@ def written(model: Model, chat: Chat, requests: Sequence[Request], batch: int) -
             logits_RV = read_words(model, live, table)
         for draft, token in zip(fresh, next_tokens(fresh, logits_RV), strict=True):
             draft.tokens.append(token)
-        yield from ((draft.place, tuple(draft.tokens)) for draft in live if not draft.goes_on(stop))
-        kept = [row for row, draft in enumerate(live) if draft.goes_on(stop)]
+        yield from ((draft.place, tuple(draft.tokens)) for draft in live if not draft.goes_on(chat))
+        kept = [row for row, draft in enumerate(live) if draft.goes_on(chat)]
         if len(kept) < len(live):
             live = [live[row] for row in kept]
             width = max((draft.length for draft in live), default=0)
@@ -212,6 +212,13 @@ def read_words(model: Model, drafts: Sequence[Draft], table: Cache) -> Tensor:
     return scoring.head_logits(model, hidden_RD)
 
 
+def turn_ends(chat: Chat, tokens: Sequence[int]) -> bool:
+    """Whether a reply has just come to its end-of-turn token, or to words that end it too."""
+    if tokens[-1] == stop_token(chat):
+        return True
+    return chat.stop is not None and chat.stop in chat.tokenizer.decode(list(tokens[-2 * len(chat.stop) :]))
+
+
 def stop_token(chat: Chat) -> int:
     """The token that ends a reply."""
     return int(chat.tokenizer.eos_token_id or 0)
@@ -219,7 +226,9 @@ def stop_token(chat: Chat) -> int:
 
 def _reply(chat: Chat, tokens: Sequence[int]) -> Reply:
     """A reply from its tokens."""
-    stopped = bool(tokens) and tokens[-1] == stop_token(chat)
-    said = list(tokens[: len(tokens) - stopped])
-    text = str(chat.tokenizer.decode(said, skip_special_tokens=True)).strip()
-    return Reply(text=text, num_tokens=len(said), finish="stop" if stopped else "length")
+    stopped = bool(tokens) and turn_ends(chat, tokens)
+    said = list(tokens[:-1] if tokens and tokens[-1] == stop_token(chat) else tokens)
+    text = str(chat.tokenizer.decode(said, skip_special_tokens=True))
+    if stopped and chat.stop and chat.stop in text:
+        text = text[: text.rindex(chat.stop)]
+    return Reply(text=text.strip(), num_tokens=len(said), finish="stop" if stopped else "length")
